@@ -1,0 +1,74 @@
+import { Context, type DateTime, type Effect, Schema, type Scope, type Stream } from "effect"
+import type { DependencyUnavailable } from "./Unavailable.ts"
+
+/** The store has no object under the key. */
+export class BlobMissing extends Schema.TaggedError<BlobMissing>()("BlobMissing", { key: Schema.String }) {}
+
+/** An object on its way into the store. Leaving the scope it was opened in before `finish` discards it. */
+export interface BlobWriter {
+  /**
+   * Takes the bytes over; the caller must not touch the chunk again. `undefined`: go on; a promise: wait for it first
+   * (back-pressure). A rejection means the store failed; the writer is then dead.
+   */
+  readonly write: (chunk: Uint8Array) => Promise<void> | undefined
+  /** Resolves once the object is durable and whole under its key; never before. To be called once. */
+  readonly finish: Effect.Effect<void, DependencyUnavailable>
+}
+
+/** Bytes on their way out. */
+export interface BlobReader {
+  /** The next chunk, valid until the next call; `undefined` at the end of the range. Rejects when the store fails. */
+  readonly next: () => Promise<Uint8Array | undefined>
+}
+
+export interface BlobStat {
+  readonly key: string
+  /** Bytes. */
+  readonly size: number
+  readonly modifiedAt: DateTime.Utc
+}
+
+/**
+ * Immutable objects under keys of `[A-Za-z0-9_/-]`. A key is written once in its life. An object is invisible until
+ * its `finish`, then whole; a reader never sees half of one. Memory per open writer or reader is bounded, whatever
+ * the object's size. Transient faults are retried inside a layer for a few seconds at the most.
+ */
+export class BlobStore extends Context.Tag("services/BlobStore")<
+  BlobStore,
+  {
+    /** `size` in bytes if known beforehand; `finish` then fails unless exactly that many came. */
+    readonly open: (
+      key: string,
+      options: { readonly size?: number | undefined },
+    ) => Effect.Effect<BlobWriter, DependencyUnavailable, Scope.Scope>
+    /** `offset + length` must lie within the object. Removing the object does not disturb a reader that has begun. */
+    readonly read: (
+      key: string,
+      range: { readonly offset: number; readonly length: number },
+    ) => Effect.Effect<BlobReader, BlobMissing | DependencyUnavailable, Scope.Scope>
+    readonly stat: (key: string) => Effect.Effect<BlobStat, BlobMissing | DependencyUnavailable>
+    /** Durable when it returns. Idempotent: a missing object is removed already. */
+    readonly remove: (key: string) => Effect.Effect<void, DependencyUnavailable>
+    /** Every object last written before `before`, in no order, streamed. */
+    readonly list: (options: { readonly before: DateTime.Utc }) => Stream.Stream<BlobStat, DependencyUnavailable>
+    /** Removes unfinished writes (temporary files, multipart uploads) begun before `before`; returns how many. */
+    readonly removePartials: (options: { readonly before: DateTime.Utc }) => Effect.Effect<number, DependencyUnavailable>
+    /**
+     * A URL that serves the object by GET as an attachment until `expiresAt`, never later than the credentials that
+     * signed it; `undefined` when the store has no URLs of its own and the node must sign and serve.
+     */
+    readonly signedUrl: (
+      key: string,
+      options: { readonly ttlSeconds: number; readonly mime: string; readonly disposition: string },
+    ) => Effect.Effect<{ readonly url: string; readonly expiresAt: DateTime.Utc } | undefined, DependencyUnavailable>
+    /** Writes the store's identity if it has none, and returns the one it has. Fails when the store must not be used. */
+    readonly identify: (storeId: string) => Effect.Effect<string, DependencyUnavailable | UnsuitableStore>
+    /** Answers when the store does. */
+    readonly ping: Effect.Effect<void, DependencyUnavailable>
+  }
+>() {}
+
+/** The store cannot keep the contract, e.g. a versioned bucket, where a delete deletes nothing. One readable sentence. */
+export class UnsuitableStore extends Schema.TaggedError<UnsuitableStore>()("UnsuitableStore", {
+  reason: Schema.String,
+}) {}

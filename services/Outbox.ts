@@ -1,0 +1,51 @@
+import { Context, type Effect } from "effect"
+import type { ProjectCaller } from "../src/domain/Principal.ts"
+import type { SourceEvent } from "../src/domain/SourceEvent.ts"
+import type { DependencyUnavailable } from "./Unavailable.ts"
+
+export interface OutboxState {
+  /** The highest sequence ever given out; 0 at first. */
+  readonly lastSequence: number
+  /** The highest sequence known to stand in the stream. */
+  readonly lastPublished: number
+  /** The lowest sequence still retained; `undefined` when none is. */
+  readonly oldestRetained: number | undefined
+}
+
+/**
+ * The events Postgres holds, from the transaction of the fact until `EVENT_RETENTION` after their append. Sequences
+ * are given here, dense from 1, before any append; any number of relays may call at once.
+ */
+export class Outbox extends Context.Tag("services/Outbox")<
+  Outbox,
+  {
+    /** Gives up to `limit` new events their sequences, in the order they were written, under one lock; returns how many. */
+    readonly sequence: (limit: number) => Effect.Effect<number, DependencyUnavailable>
+    /** Sequenced events from `from` on, by sequence; `unpublishedOnly` leaves out those known to be in the stream. */
+    readonly read: (options: {
+      readonly from: number
+      readonly limit: number
+      readonly unpublishedOnly?: boolean | undefined
+    }) => Effect.Effect<ReadonlyArray<SourceEvent>, DependencyUnavailable>
+    /** Those of `read` that concern one project and that the caller may see; published ones only. */
+    readonly readVisible: (
+      caller: ProjectCaller,
+      options: { readonly after: number; readonly limit: number },
+    ) => Effect.Effect<ReadonlyArray<SourceEvent>, DependencyUnavailable>
+    /** Records that these stand in the stream. Idempotent; never moves back. Ids, so that a renumbered event is not meant. */
+    readonly markPublished: (
+      events: ReadonlyArray<{ readonly id: string; readonly sequence: number }>,
+    ) => Effect.Effect<void, DependencyUnavailable>
+    readonly state: Effect.Effect<OutboxState, DependencyUnavailable>
+    /**
+     * The stream is ahead of this database, which must have been restored: raises the last sequence to at least `top`
+     * and numbers every unpublished event anew above it, in order, under the lock of `sequence`.
+     */
+    readonly raise: (top: number) => Effect.Effect<void, DependencyUnavailable>
+    /** Removes events appended more than `retentionSeconds` ago, never unpublished ones; returns how many. */
+    readonly prune: (retentionSeconds: number) => Effect.Effect<number, DependencyUnavailable>
+    /** How many events wait for the stream, and since how many seconds the oldest does. */
+    readonly lag: Effect.Effect<{ readonly rows: number; readonly seconds: number }, DependencyUnavailable>
+  }
+>() {}
+

@@ -1,0 +1,59 @@
+import { Context, type Effect } from "effect"
+import type { ProjectHandle } from "../src/domain/Ids.ts"
+import type { ProjectNotFound } from "../src/domain/Project.ts"
+import type { QuotaExceeded, Usage } from "../src/domain/Quota.ts"
+import type { DependencyUnavailable } from "./Unavailable.ts"
+
+/** The gate's figures at one instant, in bytes. */
+export interface CounterReading {
+  readonly usedBytes: number
+  readonly reservedBytes: number
+  readonly limitBytes: number
+}
+
+type Fault = ProjectNotFound | DependencyUnavailable
+
+/**
+ * The gate in front of a project's quota: `used + reserved ≤ limit` holds inside every operation, for any number of
+ * pods and of uploads whose size is not known. Postgres decides in the end; this refuses early and cheaply.
+ *
+ * Each operation is atomic, absolute per upload and idempotent. Figures of `Usage` are taken over only when their
+ * version is newer than the counters' own, so that operations may arrive late or out of order. Counters that are
+ * missing, or were made by another incarnation of the store, are rebuilt from ProjectStore before an operation is
+ * answered. A reservation expires 60 s after it was last made, grown or renewed.
+ */
+export class QuotaCounters extends Context.Tag("services/QuotaCounters")<
+  QuotaCounters,
+  {
+    /**
+     * Makes the upload's reservation at least `need` bytes and, while there is room, up to `want`; returns the bytes
+     * it now holds in total. Never shrinks one. Refused (and unchanged) when not even `need` fits.
+     */
+    readonly reserve: (
+      project: ProjectHandle,
+      uploadId: string,
+      request: { readonly need: number; readonly want: number },
+    ) => Effect.Effect<number, QuotaExceeded | Fault>
+    /** `reserve` for an upload that holds a reservation already: the same rule, and the same answer, for its new total. */
+    readonly extend: (
+      project: ProjectHandle,
+      uploadId: string,
+      request: { readonly need: number; readonly want: number },
+    ) => Effect.Effect<number, QuotaExceeded | Fault>
+    /** Keeps a reservation alive; one that was lost comes back if it fits, else it is left to the commit to decide. */
+    readonly renew: (project: ProjectHandle, uploadId: string, bytes: number) => Effect.Effect<void, Fault>
+    /** The upload was committed: its reservation ends and the books after the commit are taken over, in one step. */
+    readonly commit: (project: ProjectHandle, uploadId: string, usage: Usage) => Effect.Effect<void, Fault>
+    /** The upload failed: its reservation ends. */
+    readonly release: (project: ProjectHandle, uploadId: string) => Effect.Effect<void, Fault>
+    /** The books changed without an upload: bytes were freed by a delete, or the limit was changed. */
+    readonly refund: (project: ProjectHandle, usage: Usage) => Effect.Effect<void, Fault>
+    readonly usage: (project: ProjectHandle) => Effect.Effect<CounterReading, Fault>
+    /**
+     * Compares with the truth: takes it over when it is newer or when the counters claim a version Postgres has not
+     * reached (it was restored). Reservations of live uploads stay.
+     */
+    readonly rebuild: (project: ProjectHandle) => Effect.Effect<CounterReading, Fault>
+    readonly ping: Effect.Effect<void, DependencyUnavailable>
+  }
+>() {}

@@ -1,0 +1,25 @@
+import { Context, type Effect } from "effect"
+import type { DependencyUnavailable } from "./Unavailable.ts"
+
+/** An object whose artifact is a tombstone and whose bytes must go. */
+export interface Removal {
+  readonly blobKey: string
+  /** How often it was handed out, this time included. */
+  readonly attempt: number
+}
+
+/**
+ * Objects to be removed, queued in the transaction that made their artifact a tombstone. Any number of takers: a
+ * removal is handed to one at a time, and again after a growing pause unless it was confirmed.
+ */
+export class RemovalQueue extends Context.Tag("services/RemovalQueue")<
+  RemovalQueue,
+  {
+    /** Up to `limit` due removals, each put off by an exponential pause (1 s to 5 min) before another may have it. */
+    readonly take: (limit: number) => Effect.Effect<ReadonlyArray<Removal>, DependencyUnavailable>
+    /** The object is gone for certain. Idempotent. */
+    readonly confirm: (blobKey: string) => Effect.Effect<void, DependencyUnavailable>
+    /** How many wait. */
+    readonly backlog: Effect.Effect<number, DependencyUnavailable>
+  }
+>() {}
