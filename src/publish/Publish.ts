@@ -1,0 +1,185 @@
+import { Effect, Schedule } from "effect"
+import { Wakeup } from "../actors/Wakeup.ts"
+import { Settings } from "../Config.ts"
+import { Lineage, PermissionDenied } from "../domain/Artifact.ts"
+import { type Claim, LeaseLost, LeaseRequired } from "../domain/Claim.ts"
+import { Ids } from "../../services/Ids.ts"
+import { type LeaseProof, LeaseVerifier } from "../../services/LeaseVerifier.ts"
+import { type CommitRequest, MetadataStore, type PendingUpload, UploadFenced } from "../../services/MetadataStore.ts"
+import { QuotaCounters } from "../../services/QuotaCounters.ts"
+import type { DependencyUnavailable } from "../../services/Unavailable.ts"
+import { compareReplay, receiveBody } from "./Body.ts"
+import { BadRequest, IdempotencyInProgress, PayloadTooLarge } from "./Refusals.ts"
+import type { Published, PublishRequest } from "./Request.ts"
+import { abandon, bodyOverheadBytes, firstRequest, keepAlive, openSink, type Upload } from "./Upload.ts"
+
+/**
+ * Publishes one file: the rows 2 to 9 of the walk of an upload, in order. Fails with the refusal of the row that said
+ * no; whatever the rows before it had taken is given back then.
+ */
+export const publish = Effect.fn("publish")(function* (request: PublishRequest) {
+  yield* checkHead(request)
+  const admission = yield* verifyLease(request)
+  if (admission._tag === "Replay") return yield* replay(request, admission.artifact)
+  const begun = yield* begin(request, admission.claim)
+  if (begun._tag === "Replay") return yield* replay(request, begun.artifact)
+  yield* reserve(request, begun.upload)
+  const received = yield* transfer(request, begun.upload)
+  const proof = yield* confirmLease(request, admission.claim)
+  const artifact = yield* commit(request, begun, admission.claim, received, proof)
+  const published: Published = { status: 201, artifact }
+  return published
+}, Effect.scoped)
+
+/** What can be refused from the head alone, before anything is asked of anyone. */
+const checkHead = Effect.fnUntraced(function* (request: PublishRequest) {
+  const { maxArtifactBytes, allowLeaseFreeUploads } = yield* Settings
+  const { caller, contentLength, idempotencyKey } = request
+  if (request.leaseToken === undefined && !allowLeaseFreeUploads) return yield* new LeaseRequired()
+  const permission = request.leaseToken === undefined ? "mobius.project.edit" : "mobius.work.execute"
+  if (!caller.may(permission)) return yield* new PermissionDenied({ permission })
+  if (idempotencyKey !== undefined && !/^[\x20-\x7e]{1,255}$/.test(idempotencyKey))
+    return yield* new BadRequest({ message: "The Idempotency-Key must be 1 to 255 printable ASCII characters." })
+  if (contentLength !== undefined && contentLength - bodyOverheadBytes > maxArtifactBytes)
+    return yield* new PayloadTooLarge({ limitBytes: maxArtifactBytes })
+})
+
+const keyOf = (request: PublishRequest, claim: Claim | undefined): PendingUpload["idempotency"] =>
+  request.idempotencyKey === undefined
+    ? undefined
+    : {
+        key: request.idempotencyKey,
+        principal: request.caller.principal,
+        jobId: claim?.jobId,
+        attempt: claim?.attempt,
+      }
+
+/** Row 2. A dead token still says whose earlier answer may be read again, and nothing else. */
+const verifyLease = Effect.fnUntraced(function* (request: PublishRequest) {
+  if (request.leaseToken === undefined) return { _tag: "Admitted", claim: undefined } as const
+  const { project, principal } = request.caller
+  const lease = yield* (yield* LeaseVerifier).verify({ project, principal, token: request.leaseToken })
+  if (lease._tag === "Live") return { _tag: "Admitted", claim: lease.claim } as const
+  const key = keyOf(request, lease.claim)
+  const earlier = key && (yield* (yield* MetadataStore).findReplay(project, key))
+  if (earlier?._tag === "Replay") return earlier
+  if (earlier?._tag === "InProgress") return yield* new IdempotencyInProgress()
+  return yield* new LeaseLost({ jobId: lease.claim.jobId, attempt: lease.claim.attempt })
+})
+
+const replay = (request: PublishRequest, earlier: Published["artifact"]) =>
+  Effect.map(compareReplay(request.receive, earlier), (artifact): Published => ({ status: 200, artifact }))
+
+/** Row 3. Leaving the scope before the commit gives up the row, the room and the bytes. */
+const begin = Effect.fnUntraced(function* (request: PublishRequest, claim: Claim | undefined) {
+  const metadata = yield* MetadataStore
+  const { maxArtifactBytes } = yield* Settings
+  const id = yield* (yield* Ids).artifact
+  const { project, principal } = request.caller
+  const upload: Upload = { id, project, blobKey: `${project}/${id}`, reservedBytes: 0 }
+  const state: { end: "open" | "committed" | "unknown" } = { end: "open" }
+  const outcome = yield* Effect.acquireRelease(
+    metadata.begin({
+      id,
+      project,
+      blobKey: upload.blobKey,
+      createdBy: principal,
+      reservedBytes: firstRequest(request.contentLength, maxArtifactBytes).need,
+      idempotency: keyOf(request, claim),
+    }),
+    (begun) =>
+      begun._tag !== "Begun" || state.end !== "open"
+        ? Effect.void
+        : abandon(upload),
+  )
+  if (outcome._tag === "InProgress") return yield* new IdempotencyInProgress()
+  if (outcome._tag === "Replay") return outcome
+  return { _tag: "Begun", upload, state } as const
+})
+
+/** Row 4. */
+const reserve = Effect.fnUntraced(function* (request: PublishRequest, upload: Upload) {
+  const { maxArtifactBytes } = yield* Settings
+  const quota = yield* QuotaCounters
+  upload.reservedBytes = yield* quota.reserve(
+    upload.project,
+    upload.id,
+    firstRequest(request.contentLength, maxArtifactBytes),
+  )
+})
+
+/** Rows 5 and 6: every byte through the hash into the store; the row and the room are kept alive meanwhile. */
+const transfer = Effect.fnUntraced(function* (request: PublishRequest, upload: Upload) {
+  const sink = yield* openSink(upload)
+  return yield* Effect.raceFirst(
+    Effect.zipLeft(receiveBody(request.receive, sink.open), sink.finish),
+    keepAlive(upload),
+  )
+})
+
+/** The lease is asked again, now that the bytes are durable. */
+const confirmLease = Effect.fnUntraced(function* (request: PublishRequest, claim: Claim | undefined) {
+  if (claim === undefined || request.leaseToken === undefined) return undefined
+  const verifier = yield* LeaseVerifier
+  return yield* verifier.confirm({ claim, principal: request.caller.principal, token: request.leaseToken })
+})
+
+/** Rows 7 and 8, not to be interrupted: after the commit nothing is undone, and an unknown end is asked for first. */
+const commit = (
+  request: PublishRequest,
+  begun: { readonly upload: Upload; readonly state: { end: "open" | "committed" | "unknown" } },
+  claim: Claim | undefined,
+  received: Effect.Effect.Success<ReturnType<typeof transfer>>,
+  lease: LeaseProof | undefined,
+) =>
+  Effect.gen(function* () {
+    const { upload, state } = begun
+    const metadata = yield* MetadataStore
+    const quota = yield* QuotaCounters
+    const wakeup = yield* Wakeup
+    const decision: CommitRequest = {
+      id: upload.id,
+      project: upload.project,
+      name: received.name,
+      mime: received.mime,
+      metadata: received.metadata,
+      size: received.digest.size,
+      sha256: received.digest.sha256,
+      visibility: claim?.visibility ?? "private",
+      owner: claim?.owner ?? request.caller.principal,
+      lineage: claim && lineageOf(claim),
+      keyId: request.caller.keyId,
+      eventId: yield* (yield* Ids).event,
+      lease,
+    }
+    const settle = (unknown: DependencyUnavailable) =>
+      Effect.gen(function* () {
+        const found = yield* metadata.outcome(upload.id)
+        if (found._tag === "Ready") return found
+        if (found._tag === "Gone") return yield* new UploadFenced({ id: upload.id })
+        return yield* metadata.commit(decision)
+      }).pipe(
+        Effect.retry({
+          schedule: Schedule.spaced("250 millis").pipe(Schedule.intersect(Schedule.recurs(4))),
+          while: (error) => error._tag === "DependencyUnavailable",
+        }),
+        Effect.catchTag("DependencyUnavailable", () => {
+          state.end = "unknown"
+          return Effect.fail(unknown)
+        }),
+      )
+    const committed = yield* metadata.commit(decision).pipe(Effect.catchTag("DependencyUnavailable", settle))
+    state.end = "committed"
+    yield* wakeup.ring
+    yield* Effect.ignoreLogged(quota.commit(upload.project, upload.id, committed.usage))
+    return committed.artifact
+  }).pipe(Effect.uninterruptible)
+
+const lineageOf = (claim: Claim): Lineage =>
+  new Lineage({
+    jobId: claim.jobId,
+    workerSessionId: claim.workerSessionId,
+    attempt: claim.attempt,
+    ...(claim.runId !== undefined && { runId: claim.runId }),
+    ...(claim.stepId !== undefined && { stepId: claim.stepId }),
+  })

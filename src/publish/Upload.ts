@@ -1,0 +1,135 @@
+import { Effect, Exit, Runtime, type Scope } from "effect"
+import type { ArtifactId, ProjectHandle } from "../domain/Ids.ts"
+import { Settings } from "../Config.ts"
+import { BlobStore, type BlobWriter } from "../../services/BlobStore.ts"
+import { MetadataStore } from "../../services/MetadataStore.ts"
+import { QuotaCounters } from "../../services/QuotaCounters.ts"
+import { DependencyUnavailable } from "../../services/Unavailable.ts"
+import type { Fields } from "./Fields.ts"
+import type { FileSink } from "./Receive.ts"
+import { BadRequest, PayloadTooLarge } from "./Refusals.ts"
+
+/** What a multipart body may hold besides its file: names, metadata, boundaries and headers, generously. Bytes. */
+export const bodyOverheadBytes = 128 * 1024
+
+/** How often an upload says that it lives; a sweep takes it for dead after 45 s of silence. */
+const renewEvery = "10 seconds"
+
+const minimalStep = 256 * 1024
+const maximalStep = 16 * 1024 * 1024
+
+/** One upload on its way: its names, and what it holds reserved at the moment, in bytes. */
+export interface Upload {
+  readonly id: ArtifactId
+  readonly project: ProjectHandle
+  readonly blobKey: string
+  reservedBytes: number
+}
+
+/** The first reservation: what the body's length says is needed at least, and wanted at most; a step when it is unknown. */
+export const firstRequest = (contentLength: number | undefined, maxBytes: number) => ({
+  need: contentLength === undefined ? 0 : Math.max(0, contentLength - bodyOverheadBytes),
+  want: contentLength === undefined ? minimalStep : Math.min(contentLength, maxBytes),
+})
+
+/** Grows with the upload, so that a file of any size takes few steps and a small project is not emptied by one. */
+const stepFor = (received: number) => Math.min(maximalStep, Math.max(minimalStep, received >> 3))
+
+/**
+ * The way of the bytes: into the blob store, never past what is reserved. The reservation grows in steps; the step that
+ * the project has no room for ends the upload.
+ */
+export const openSink = Effect.fn("BlobStore.open")(function* (upload: Upload) {
+  const { maxArtifactBytes } = yield* Settings
+  const quota = yield* QuotaCounters
+  const blobs = yield* BlobStore
+  const runtime = yield* Effect.runtime<Scope.Scope>()
+  let writer: BlobWriter | undefined
+  let received = 0
+
+  const run = async <A, E>(effect: Effect.Effect<A, E, Scope.Scope>): Promise<A> => {
+    const exit = await Runtime.runPromiseExit(runtime)(Effect.either(effect))
+    if (Exit.isFailure(exit)) throw exit.cause
+    if (exit.value._tag === "Left") throw exit.value.left
+    return exit.value.right
+  }
+
+  const grow = async (need: number, want: number) => {
+    upload.reservedBytes = await run(quota.extend(upload.project, upload.id, { need, want }))
+  }
+
+  const store = (target: BlobWriter, chunk: Uint8Array): Promise<void> | undefined => {
+    const pending = target.write(chunk)
+    return pending?.catch((cause: unknown) => {
+      throw cause instanceof DependencyUnavailable
+        ? cause
+        : new DependencyUnavailable({ dependency: "blob_store", operation: "write", cause })
+    })
+  }
+
+  const open = async (fields: Readonly<Fields>): Promise<FileSink> => {
+    if (fields.size !== undefined) {
+      if (fields.size > maxArtifactBytes) throw new PayloadTooLarge({ limitBytes: maxArtifactBytes })
+      if (fields.size > upload.reservedBytes) await grow(fields.size, fields.size)
+    }
+    const target = await run(blobs.open(upload.blobKey, { size: fields.size }))
+    writer = target
+    return {
+      write: (chunk) => {
+        received += chunk.length
+        if (received > maxArtifactBytes) throw new PayloadTooLarge({ limitBytes: maxArtifactBytes })
+        if (received <= upload.reservedBytes) return store(target, chunk)
+        const want = Math.min(received + stepFor(received), maxArtifactBytes)
+        return grow(received, want).then(() => store(target, chunk))
+      },
+    }
+  }
+
+  /** Resolves once the object is durable. */
+  const finish = Effect.suspend(
+    (): Effect.Effect<void, DependencyUnavailable | BadRequest> =>
+      writer?.finish ?? new BadRequest({ message: 'The body has no part "file".' }),
+  )
+  return { open, finish }
+})
+
+/** Renews row and reservation until interrupted; fails when a sweep has fenced the upload. */
+export const keepAlive = (upload: Upload) =>
+  Effect.gen(function* () {
+    const metadata = yield* MetadataStore
+    const quota = yield* QuotaCounters
+    yield* Effect.sleep(renewEvery)
+    yield* Effect.all(
+      [
+        metadata.renew(upload.id, upload.reservedBytes),
+        quota.renew(upload.project, upload.id, upload.reservedBytes),
+      ],
+      { concurrency: 2, discard: true },
+    ).pipe(
+      Effect.catchTags({
+        // A dependency that is away for a moment: the next renewal is soon enough.
+        DependencyUnavailable: () => Effect.void,
+        ProjectNotFound: () => Effect.void,
+      }),
+    )
+  }).pipe(Effect.forever)
+
+/**
+ * Gives an upload up: its room first, then the row is fenced so that no commit can succeed, then the bytes go, then the
+ * row. Whatever fails here is found and finished by the sweep, so nothing is awaited for long.
+ */
+export const abandon = Effect.fn("publish.abandon")(function* (upload: Upload) {
+  const metadata = yield* MetadataStore
+  const quota = yield* QuotaCounters
+  const blobs = yield* BlobStore
+  yield* Effect.ignore(quota.release(upload.project, upload.id))
+  yield* metadata.fence(upload.id).pipe(
+    Effect.zipRight(blobs.remove(upload.blobKey)),
+    Effect.zipRight(metadata.forget(upload.id)),
+    Effect.ignore,
+  )
+}, (cleanup) =>
+  Effect.gen(function* () {
+    const fiber = yield* Effect.forkDaemon(cleanup)
+    yield* Effect.timeoutOption(Effect.asVoid(fiber.await), "2 seconds")
+  }))
