@@ -1,0 +1,23 @@
+import { join } from "node:path"
+import { Effect, Layer } from "effect"
+import type { SettingsShape } from "../../src/Config.ts"
+import * as Embedded from "../clients/Embedded.ts"
+import * as EventBus from "../EventBus/PostgresLog.ts"
+import * as Migrations from "../migrations/Migrations.ts"
+import * as QuotaCounters from "../QuotaCounters/Memory.ts"
+import { blobs, database } from "./Services.ts"
+
+/**
+ * One process on nothing but Node: PGlite and files under `dataDir`, counters in the process, events in the database.
+ * The caller holds the lock on `dataDir`.
+ */
+export const layer = (settings: SettingsShape) => {
+  const postgres = Layer.effectDiscard(Migrations.migrate).pipe(
+    Layer.provideMerge(Embedded.layer({ dataDir: join(settings.dataDir, "postgres") })),
+  )
+  const bus = EventBus.layer({ maxLength: settings.eventStreamMaxLength })
+  return Layer.mergeAll(QuotaCounters.layer, bus, blobs(settings, join(settings.dataDir, "blobs"))).pipe(
+    Layer.provideMerge(database(settings)),
+    Layer.provide(postgres),
+  )
+}

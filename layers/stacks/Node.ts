@@ -1,0 +1,42 @@
+import { Effect, Layer, Redacted } from "effect"
+import * as Actors from "../../src/actors/Actors.ts"
+import { Settings, type SettingsShape } from "../../src/Config.ts"
+import { loadOrMake } from "../../src/embedded/DevCredentials.ts"
+import { welcome } from "../../src/embedded/Welcome.ts"
+import * as HttpServer from "../../src/http/HttpServer.ts"
+import { checkStoreIdentity } from "../../src/Startup.ts"
+import * as DataDirLock from "../clients/DataDirLock.ts"
+import * as Embedded from "./Embedded.ts"
+import * as Production from "./Production.ts"
+
+const served = (settings: SettingsShape) =>
+  Layer.mergeAll(
+    HttpServer.layer({ dependencies: settings.production ? ["postgres", "redis", "blob_store"] : ["postgres", "blob_store"] }),
+    Actors.layer(settings),
+  ).pipe(Layer.provideMerge(checkStoreIdentity))
+
+const embedded = (settings: SettingsShape) =>
+  Layer.unwrapEffect(
+    Effect.map(loadOrMake(settings.dataDir), (credentials) => {
+      const complete: SettingsShape = {
+        ...settings,
+        bootstrapApiKey: settings.bootstrapApiKey ?? Redacted.make(credentials.admin_key),
+        urlSigningSecrets: settings.urlSigningSecrets.length > 0
+          ? settings.urlSigningSecrets
+          : [Redacted.make(credentials.url_signing_secret)],
+      }
+      return Layer.scopedDiscard(welcome).pipe(
+        Layer.provideMerge(served(complete)),
+        Layer.provide(Embedded.layer(complete)),
+      )
+    }),
+  ).pipe(Layer.provide(DataDirLock.layer({ dataDir: settings.dataDir })))
+
+/** The whole node, as its settings say. */
+export const layer = Layer.unwrapEffect(
+  Effect.map(Settings, (settings) =>
+    settings.production
+      ? served(settings).pipe(Layer.provide(Production.layer(settings, settings.production)))
+      : embedded(settings),
+  ),
+)
