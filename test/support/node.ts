@@ -1,0 +1,59 @@
+import type { ChildProcess } from "node:child_process"
+import { resolve } from "node:path"
+import { freePort } from "./ports.ts"
+import { spawnRecorded, waitForHttp200 } from "./processes.ts"
+
+export interface NodeOptions {
+  /** The whole configuration: nothing but PATH and HOME is inherited. HOST and PORT may be given too. */
+  readonly env: Readonly<Record<string, string>>
+  readonly args?: ReadonlyArray<string>
+  /** How long until /readyz answers 200, in milliseconds; default 60,000. */
+  readonly readyWithinMs?: number
+}
+
+export interface ProductNode {
+  /** Without a trailing slash. */
+  readonly baseUrl: string
+  readonly pid: number
+  readonly child: ChildProcess
+  /** What it wrote to stdout and stderr. */
+  logs(): string
+  /** SIGTERM, then waits for the end; throws if the drain takes longer than 45 seconds. */
+  stop(): Promise<void>
+  kill9(): Promise<void>
+  /** SIGSTOP: its connections stay open and it does nothing. */
+  pause(): void
+  resume(): void
+}
+
+const root = resolve(import.meta.dirname, "../..")
+
+/** Runs the product as a process of its own and returns once it is ready; throws with its logs when it ends before. */
+export const startNode = async (options: NodeOptions): Promise<ProductNode> => {
+  const port = options.env["PORT"] ?? String(await freePort())
+  const env = {
+    PATH: process.env["PATH"] ?? "",
+    HOME: process.env["HOME"] ?? "",
+    HOST: "127.0.0.1",
+    ...options.env,
+    PORT: port,
+  }
+  const spawned = await spawnRecorded(process.execPath, ["src/main.ts", ...(options.args ?? [])], { cwd: root, env })
+  const baseUrl = `http://127.0.0.1:${port}`
+  try {
+    await waitForHttp200(spawned, `${baseUrl}/readyz`, options.readyWithinMs ?? 60_000)
+  } catch (error) {
+    await spawned.end("SIGKILL")
+    throw error
+  }
+  return {
+    baseUrl,
+    pid: spawned.pid,
+    child: spawned.child,
+    logs: spawned.logs,
+    stop: () => spawned.end("SIGTERM", 45_000),
+    kill9: () => spawned.end("SIGKILL"),
+    pause: () => void spawned.child.kill("SIGSTOP"),
+    resume: () => void spawned.child.kill("SIGCONT"),
+  }
+}
