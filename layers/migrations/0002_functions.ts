@@ -33,7 +33,7 @@ export const functions: ReadonlyArray<string> = [
     insert into events (id, type, project, artifact_id, artifact, visibility, owner_kind, owner_id,
       created_by_kind, created_by_id, occurred_at)
     values (p_event_id, p_type, a.project, a.id, artifact_record(a), a.visibility, a.owner_kind, a.owner_id,
-      a.created_by_kind, a.created_by_id, clock_timestamp())
+      a.created_by_kind, a.created_by_id, coalesce(a.deleted_at, a.created_at))
   $$`,
 
   // The point of truth. Returns {outcome, record?, books?, reserved?}; outcome is 'committed' or the refusal: 'fenced',

@@ -1,5 +1,5 @@
 import { join } from "node:path"
-import { Effect, Layer } from "effect"
+import { Layer } from "effect"
 import type { SettingsShape } from "../../src/Config.ts"
 import * as Embedded from "../clients/Embedded.ts"
 import * as EventBus from "../EventBus/PostgresLog.ts"

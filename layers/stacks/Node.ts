@@ -4,16 +4,17 @@ import { Settings, type SettingsShape } from "../../src/Config.ts"
 import { loadOrMake } from "../../src/embedded/DevCredentials.ts"
 import { welcome } from "../../src/embedded/Welcome.ts"
 import * as HttpServer from "../../src/http/HttpServer.ts"
+import * as Readiness from "../../src/http/Readiness.ts"
 import { checkStoreIdentity } from "../../src/Startup.ts"
 import * as DataDirLock from "../clients/DataDirLock.ts"
 import * as Embedded from "./Embedded.ts"
 import * as Production from "./Production.ts"
 
 const served = (settings: SettingsShape) =>
-  Layer.mergeAll(
-    HttpServer.layer({ dependencies: settings.production ? ["postgres", "redis", "blob_store"] : ["postgres", "blob_store"] }),
-    Actors.layer(settings),
-  ).pipe(Layer.provideMerge(checkStoreIdentity))
+  Layer.merge(HttpServer.layer, Actors.layer(settings)).pipe(
+    Layer.provide(Readiness.layer({ redis: settings.production !== undefined })),
+    Layer.provideMerge(checkStoreIdentity),
+  )
 
 const embedded = (settings: SettingsShape) =>
   Layer.unwrapEffect(

@@ -1,0 +1,107 @@
+import { Effect, Equal, Layer, type Redacted } from "effect"
+import { ClaimStore } from "../../services/ClaimStore.ts"
+import { Ids } from "../../services/Ids.ts"
+import { ClaimSuperseded, LeaseInvalid, LeaseLost } from "../../src/domain/Claim.ts"
+import type { Principal } from "../../src/domain/Principal.ts"
+import {
+  atomically,
+  type ClaimRow,
+  endOf,
+  findProject,
+  hashSecret,
+  instant,
+  isLive,
+  jobKey,
+  MemoryDatabase,
+  tokenMemoryMillis,
+} from "../clients/Memory.ts"
+
+interface Use {
+  readonly project: string
+  readonly jobId: string
+  readonly token: Redacted.Redacted
+  readonly principal: Principal
+}
+
+export const layer = Layer.effect(
+  ClaimStore,
+  Effect.gen(function* () {
+    const state = yield* MemoryDatabase
+    const ids = yield* Ids
+
+    const lost = ({ claim }: ClaimRow) => new LeaseLost({ jobId: claim.jobId, attempt: claim.attempt })
+
+    /** Runs `body` on the claim this token stands or stood for, if it is this job's and the caller's to use. */
+    const using = <A>(
+      use: Use,
+      body: (row: ClaimRow, live: boolean, token: string, now: number) => Effect.Effect<A, LeaseLost>,
+    ) =>
+      Effect.flatMap(hashSecret(use.token), ({ hex }) =>
+        atomically((now): Effect.Effect<A, LeaseInvalid | LeaseLost> => {
+          const row = state.tokens.get(hex)
+          if (row === undefined || row.claim.project !== use.project || row.claim.jobId !== use.jobId)
+            return new LeaseInvalid()
+          const { workerPrincipalId } = row.claim
+          if (workerPrincipalId !== undefined && workerPrincipalId !== use.principal.id) return new LeaseInvalid()
+          return body(row, isLive(row, hex, now), hex, now)
+        }),
+      )
+
+    return {
+      put: Effect.fn("ClaimStore.put")(function* (claim, leaseSeconds) {
+        const token = yield* ids.leaseToken
+        const { hex } = yield* hashSecret(token)
+        return yield* atomically((now) =>
+          Effect.flatMap(findProject(state, claim.project), () => {
+            const key = jobKey(claim.project, claim.jobId)
+            const expiresAt = now + leaseSeconds * 1_000
+            const answer = (renewed: boolean) => Effect.succeed({ token, expiresAt: instant(expiresAt), renewed })
+            const held = state.claims.get(key)
+            if (held !== undefined && claim.attempt <= held.claim.attempt) {
+              if (!Equal.equals(held.claim, claim) || !isLive(held, held.token, now))
+                return new ClaimSuperseded({
+                  jobId: claim.jobId,
+                  attempt: claim.attempt,
+                  highestAttempt: held.claim.attempt,
+                })
+              Object.assign(held, { token: hex, leaseSeconds, expiresAt })
+              state.tokens.set(hex, held)
+              return answer(true)
+            }
+            if (held !== undefined) held.ended ??= { at: now, by: "supersede" }
+            const row: ClaimRow = { claim, leaseSeconds, expiresAt, token: hex, ended: undefined }
+            state.claims.set(key, row)
+            state.tokens.set(hex, row)
+            return answer(false)
+          }),
+        )
+      }),
+      heartbeat: Effect.fn("ClaimStore.heartbeat")((use) =>
+        using(use, (row, live, _token, now) => {
+          if (!live) return lost(row)
+          row.expiresAt = now + row.leaseSeconds * 1_000
+          return Effect.succeed(instant(row.expiresAt))
+        }),
+      ),
+      release: Effect.fn("ClaimStore.release")((use) =>
+        using(use, (row, live, token, now) => {
+          if (live) row.ended = { at: now, by: "release" }
+          return row.ended?.by === "release" && row.token === token ? Effect.void : lost(row)
+        }),
+      ),
+      releaseJob: Effect.fn("ClaimStore.releaseJob")((project, jobId) =>
+        atomically((now) => {
+          const row = state.claims.get(jobKey(project, jobId))
+          if (row !== undefined && isLive(row, row.token, now)) row.ended = { at: now, by: "release" }
+          return Effect.void
+        }),
+      ),
+      prune: atomically((now) => {
+        let forgotten = 0
+        for (const [token, row] of state.tokens)
+          if (now - endOf(row) > tokenMemoryMillis && state.tokens.delete(token)) forgotten++
+        return Effect.succeed(forgotten)
+      }).pipe(Effect.withSpan("ClaimStore.prune")),
+    }
+  }),
+)

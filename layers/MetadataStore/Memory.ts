@@ -1,0 +1,229 @@
+import { DateTime, Effect, Layer } from "effect"
+import { Unauthorized } from "../../services/Authenticator.ts"
+import { type Begun, type CommitRequest, MetadataStore, UploadFenced } from "../../services/MetadataStore.ts"
+import { Artifact, ArtifactNotFound, PermissionDenied } from "../../src/domain/Artifact.ts"
+import { LeaseLost } from "../../src/domain/Claim.ts"
+import type { EventId } from "../../src/domain/Ids.ts"
+import { QuotaExceeded } from "../../src/domain/Quota.ts"
+import type { EventType } from "../../src/domain/SourceEvent.ts"
+import {
+  type ArtifactRow,
+  atomically,
+  committed,
+  findProject,
+  instant,
+  isLive,
+  jobKey,
+  MemoryDatabase,
+  type MemoryState,
+  toHex,
+  usageOf,
+} from "../clients/Memory.ts"
+import { afterCursor, cursorAt, deletable, matches, newestFirst, readable, scopeOf, visible } from "./memoryRules.ts"
+
+/** An introspected answer may be this old at the commit. */
+const introspectionMillis = 2_000
+
+const leaseHolds = (state: MemoryState, { lease, lineage, project }: CommitRequest, now: number): boolean => {
+  if (lease === undefined) return true
+  if (lease._tag === "Introspected") {
+    const highest = lineage === undefined ? undefined : state.attempts.get(jobKey(project, lineage.jobId))
+    return now - lease.askedAtMillis <= introspectionMillis && (lineage?.attempt ?? 0) >= (highest ?? 0)
+  }
+  const token = toHex(lease.tokenHash)
+  const row = state.tokens.get(token)
+  if (row === undefined || row.claim.project !== project || !isLive(row, token, now)) return false
+  return lineage === undefined || (lineage.jobId === row.claim.jobId && lineage.attempt === row.claim.attempt)
+}
+
+const keyHolds = (state: MemoryState, { keyId, project }: CommitRequest, now: number): boolean =>
+  [...state.apiKeys.values()].some(
+    ({ id, project: home, expiresAt }) =>
+      id === keyId && home === project && (expiresAt === undefined || now < DateTime.toEpochMillis(expiresAt)),
+  )
+
+/** `defaultQuotaBytes` is the limit of projects without one of their own, as for the project store. */
+export const layer = (options: { readonly defaultQuotaBytes: number }) =>
+  Layer.effect(
+    MetadataStore,
+    Effect.gen(function* () {
+      const state = yield* MemoryDatabase
+      const rows = () => [...state.artifacts.values()]
+
+      const replayOf = (scope: string): Exclude<Begun, { _tag: "Begun" }> | undefined => {
+        const row = rows().find(({ idempotency }) => idempotency === scope)
+        if (row === undefined) return undefined
+        return row.artifact === undefined ? { _tag: "InProgress" } : { _tag: "Replay", artifact: row.artifact }
+      }
+      const write = (id: EventId, type: EventType, artifact: Artifact, now: number) =>
+        state.events.push({
+          id,
+          type,
+          artifact,
+          occurredAt: now,
+          receivedAt: now,
+          sequence: undefined,
+          publishedAt: undefined,
+        })
+      const ready = (id: string, may: (artifact: Artifact) => boolean) =>
+        Effect.suspend(() => {
+          const row = state.artifacts.get(id)
+          return row?.state === "ready" && row.artifact !== undefined && may(row.artifact)
+            ? Effect.succeed({ artifact: row.artifact, blobKey: row.upload.blobKey })
+            : new ArtifactNotFound({ id })
+        })
+      const fence = (row: ArtifactRow | undefined) => {
+        if (row?.state !== "pending") return
+        row.state = "fenced"
+        row.idempotency = undefined
+      }
+
+      return {
+        begin: Effect.fn("MetadataStore.begin")((upload) =>
+          atomically((now) =>
+            Effect.map(findProject(state, upload.project), (): Begun => {
+              const scope = upload.idempotency && scopeOf(upload.project, upload.idempotency)
+              const earlier = scope === undefined ? undefined : replayOf(scope)
+              if (earlier !== undefined) return earlier
+              state.artifacts.set(upload.id, {
+                upload,
+                state: "pending",
+                idempotency: scope,
+                reservedBytes: upload.reservedBytes,
+                renewedAt: now,
+                artifact: undefined,
+              })
+              return { _tag: "Begun" }
+            }),
+          ),
+        ),
+        findReplay: Effect.fn("MetadataStore.findReplay")((project, idempotency) =>
+          Effect.sync(() => replayOf(scopeOf(project, idempotency))),
+        ),
+        renew: Effect.fn("MetadataStore.renew")((id, reservedBytes) =>
+          atomically((now) => {
+            const row = state.artifacts.get(id)
+            if (row?.state !== "pending") return new UploadFenced({ id })
+            row.reservedBytes = reservedBytes
+            row.renewedAt = now
+            return Effect.void
+          }),
+        ),
+        commit: Effect.fn("MetadataStore.commit")((request) =>
+          atomically((now) => {
+            const { id, lease, lineage, size } = request
+            const row = state.artifacts.get(id)
+            const project = state.projects.get(request.project)
+            if (row?.state !== "pending" || row.upload.project !== request.project || project === undefined)
+              return new UploadFenced({ id })
+            if (!leaseHolds(state, request, now))
+              return new LeaseLost(lineage === undefined ? {} : { jobId: lineage.jobId, attempt: lineage.attempt })
+            if (!keyHolds(state, request, now)) return new Unauthorized()
+            const { limitBytes, usedBytes } = usageOf(project, options.defaultQuotaBytes)
+            if (usedBytes + size > limitBytes)
+              return new QuotaExceeded({ limitBytes, usedBytes, reservedBytes: 0, requestedBytes: size })
+            if (lease?._tag === "Introspected" && lineage !== undefined)
+              state.attempts.set(jobKey(request.project, lineage.jobId), lineage.attempt)
+            const artifact = committed(row, request, now)
+            row.state = "ready"
+            row.artifact = artifact
+            row.reservedBytes = 0
+            project.usedBytes += size
+            project.artifactCount++
+            project.version++
+            write(request.eventId, "artifact.created", artifact, now)
+            return Effect.succeed({ artifact, usage: usageOf(project, options.defaultQuotaBytes) })
+          }),
+        ),
+        outcome: Effect.fn("MetadataStore.outcome")((id) =>
+          Effect.sync(() => {
+            const row = state.artifacts.get(id)
+            const project = row && state.projects.get(row.upload.project)
+            if (row?.artifact !== undefined && project !== undefined)
+              return {
+                _tag: "Ready" as const,
+                artifact: row.artifact,
+                usage: usageOf(project, options.defaultQuotaBytes),
+              }
+            return row?.state === "pending" ? { _tag: "Pending" as const } : { _tag: "Gone" as const }
+          }),
+        ),
+        fence: Effect.fn("MetadataStore.fence")((id) => Effect.sync(() => fence(state.artifacts.get(id)))),
+        forget: Effect.fn("MetadataStore.forget")((id) =>
+          Effect.sync(() => {
+            if (state.artifacts.get(id)?.state === "fenced") state.artifacts.delete(id)
+          }),
+        ),
+        fenceStale: Effect.fn("MetadataStore.fenceStale")(({ limit, staleSeconds }) =>
+          atomically((now) => {
+            rows()
+              .filter((row) => row.state === "pending" && now - row.renewedAt >= staleSeconds * 1_000)
+              .slice(0, limit)
+              .forEach(fence)
+            return Effect.succeed(
+              rows()
+                .filter((row) => row.state === "fenced")
+                .map(({ upload: { id, project, blobKey } }) => ({ id, project, blobKey })),
+            )
+          }),
+        ),
+        unknownBlobKeys: Effect.fn("MetadataStore.unknownBlobKeys")((keys) =>
+          Effect.sync(() => {
+            const known = new Set(state.removals.keys())
+            for (const row of rows()) if (row.state !== "deleted") known.add(row.upload.blobKey)
+            return keys.filter((key) => !known.has(key))
+          }),
+        ),
+        find: Effect.fn("MetadataStore.find")((caller, id, { includeDeleted }) =>
+          Effect.suspend(() => {
+            const artifact = state.artifacts.get(id)?.artifact
+            return artifact === undefined ||
+              !visible(caller, artifact) ||
+              (artifact.deletion !== undefined && !includeDeleted)
+              ? new ArtifactNotFound({ id })
+              : Effect.succeed(artifact)
+          }),
+        ),
+        findContent: Effect.fn("MetadataStore.findContent")((caller, id) =>
+          ready(id, (artifact) => readable(caller, artifact)),
+        ),
+        findSigned: Effect.fn("MetadataStore.findSigned")((id) => ready(id, () => true)),
+        list: Effect.fn("MetadataStore.list")((caller, filter) =>
+          Effect.map(afterCursor(filter.cursor), (after) => {
+            const found = rows()
+              .flatMap(({ artifact }) => artifact ?? [])
+              .filter((one) => visible(caller, one) && matches(filter, one) && after(one))
+              .sort(newestFirst)
+            const items = found.slice(0, filter.limit)
+            const last = items.at(-1)
+            return { items, nextCursor: found.length > items.length && last ? cursorAt(last) : undefined }
+          }),
+        ),
+        remove: Effect.fn("MetadataStore.remove")((caller, id, eventId) =>
+          atomically((now) => {
+            const row = state.artifacts.get(id)
+            const project = state.projects.get(caller.project)
+            if (row?.artifact === undefined || project === undefined || !visible(caller, row.artifact))
+              return new ArtifactNotFound({ id })
+            if (!deletable(caller, row.artifact)) return new PermissionDenied({ permission: "mobius.project.edit" })
+            const { blobKey } = row.upload
+            if (row.state === "deleted") {
+              const waiting = state.removals.has(blobKey) ? blobKey : undefined
+              return Effect.succeed({ artifact: row.artifact, blobKey: waiting, usage: undefined })
+            }
+            const artifact = new Artifact({ ...row.artifact, deletion: { at: instant(now), by: caller.principal } })
+            row.state = "deleted"
+            row.artifact = artifact
+            project.usedBytes -= artifact.size
+            project.artifactCount--
+            project.version++
+            state.removals.set(blobKey, { attempt: 0, dueAt: now })
+            write(eventId, "artifact.deleted", artifact, now)
+            return Effect.succeed({ artifact, blobKey, usage: usageOf(project, options.defaultQuotaBytes) })
+          }),
+        ),
+        storeId: Effect.sync(() => (state.storeId ??= crypto.randomUUID())),
+        ping: Effect.void,
+      }
+    }),
+  )

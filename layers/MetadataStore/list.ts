@@ -1,0 +1,62 @@
+import type { SqlClient, Statement } from "@effect/sql"
+import type { ListFilter } from "../../services/MetadataStore.ts"
+import type { ProjectCaller } from "../../src/domain/Principal.ts"
+import type { Position } from "./cursor.ts"
+import { metadataVisible } from "./visibility.ts"
+
+/** How many index entries one page examines at most, whatever its filters leave of them. */
+export const EXAMINED_ROWS = 2000
+
+/**
+ * One page as one row: `items` (one more than asked for, if there is one, each `{record, micros}`) and `bound`, the
+ * last entry examined when the bound was reached before the page was full. The inner query walks one index in the
+ * order of the page, by the narrowest of job, step and run; every other condition is judged on what it yields, so that
+ * a page costs the same however rare its matches are. Both walks are of one snapshot: no entry falls between pages.
+ */
+export const listStatement = (
+  sql: SqlClient.SqlClient,
+  caller: ProjectCaller,
+  filter: ListFilter,
+  after: Position | undefined,
+): Statement.Statement<{ readonly page: unknown }> => {
+  const none = sql.literal("")
+  const state = sql.literal(filter.state === "ready" ? "'ready'" : "'deleted'")
+  const narrowest =
+    filter.state === "ready" && filter.jobId !== undefined
+      ? sql`and a.job_id = ${filter.jobId}::text`
+      : filter.state === "ready" && filter.stepId !== undefined
+        ? sql`and a.step_id = ${filter.stepId}::text`
+        : filter.runId !== undefined
+          ? sql`and a.run_id = ${filter.runId}::text`
+          : none
+  const from =
+    after === undefined
+      ? none
+      : sql`and (a.created_at, a.id) <
+          (timestamptz 'epoch' + ${after.micros}::bigint * interval '1 microsecond', ${after.id}::text)`
+  const walk = sql`
+    from artifacts a where a.project = ${caller.project}::text and a.state = ${state} ${narrowest} ${from}
+    order by a.created_at desc, a.id desc limit ${sql.literal(String(EXAMINED_ROWS))}`
+  const equal = (column: string, value: string | undefined) =>
+    value === undefined ? none : sql`and x.${sql.literal(column)} = ${value}::text`
+  const prefix = (column: string, value: string | undefined) =>
+    value === undefined ? none : sql`and starts_with(x.${sql.literal(column)}, ${value}::text)`
+  return sql<{ readonly page: unknown }>`
+    with matched as materialized (
+      select artifact_record(x.whole) as record, x.created_at, x.id
+      from (select a.*, a as whole ${walk}) as x
+      where ${metadataVisible(sql, caller, "x")}
+        ${equal("run_id", filter.runId)} ${equal("step_id", filter.stepId)} ${equal("job_id", filter.jobId)}
+        ${prefix("mime", filter.mime)} ${prefix("name", filter.namePrefix)}
+      order by x.created_at desc, x.id desc limit ${filter.limit + 1}::integer
+    )
+    select jsonb_build_object(
+      'items', (select coalesce(jsonb_agg(jsonb_build_object('record', record,
+          'micros', (extract(epoch from created_at) * 1000000)::bigint::text)
+          order by created_at desc, id desc), '[]') from matched),
+      'bound', case when (select count(*) from matched) <= ${filter.limit}::integer then (
+        select jsonb_build_object('id', y.id, 'micros', (extract(epoch from y.created_at) * 1000000)::bigint::text)
+        from (select a.created_at, a.id ${walk}) as y
+        order by y.created_at desc, y.id desc offset ${sql.literal(String(EXAMINED_ROWS - 1))} limit 1) end
+    ) as page`
+}

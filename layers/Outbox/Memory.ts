@@ -1,0 +1,94 @@
+import { Effect, Layer } from "effect"
+import { Outbox } from "../../services/Outbox.ts"
+import { SourceEvent } from "../../src/domain/SourceEvent.ts"
+import { atomically, type EventRow, instant, MemoryDatabase } from "../clients/Memory.ts"
+import { visible } from "../MetadataStore/memoryRules.ts"
+
+type Sequenced = EventRow & { sequence: number }
+const isSequenced = (row: EventRow): row is Sequenced => row.sequence !== undefined
+
+const eventOf = (row: Sequenced) =>
+  new SourceEvent({
+    id: row.id,
+    type: row.type,
+    artifact: row.artifact,
+    occurredAt: instant(row.occurredAt),
+    receivedAt: instant(row.receivedAt),
+    sequence: row.sequence,
+  })
+
+export const layer = Layer.effect(
+  Outbox,
+  Effect.map(MemoryDatabase, (state) => {
+    const sequenced = (from: number) =>
+      state.events
+        .filter(isSequenced)
+        .filter((row) => row.sequence >= from)
+        .sort((a, b) => a.sequence - b.sequence)
+    return {
+      sequence: Effect.fn("Outbox.sequence")((limit) =>
+        atomically((now) => {
+          const rows = state.events.filter((row) => !isSequenced(row)).slice(0, limit)
+          for (const row of rows) {
+            row.sequence = ++state.lastSequence
+            row.receivedAt = now
+          }
+          return Effect.succeed(rows.length)
+        }),
+      ),
+      read: Effect.fn("Outbox.read")(({ from, limit, unpublishedOnly }) =>
+        Effect.sync(() =>
+          sequenced(from)
+            .filter((row) => unpublishedOnly !== true || row.publishedAt === undefined)
+            .slice(0, limit)
+            .map(eventOf),
+        ),
+      ),
+      readVisible: Effect.fn("Outbox.readVisible")((caller, { after, limit }) =>
+        Effect.sync(() =>
+          sequenced(after + 1)
+            .filter((row) => row.publishedAt !== undefined && visible(caller, row.artifact))
+            .slice(0, limit)
+            .map(eventOf),
+        ),
+      ),
+      markPublished: Effect.fn("Outbox.markPublished")((events) =>
+        atomically((now) => {
+          const marked = new Map<string, number>(events.map(({ id, sequence }) => [id, sequence]))
+          for (const row of state.events) {
+            if (row.sequence === undefined || marked.get(row.id) !== row.sequence) continue
+            row.publishedAt ??= now
+            state.lastPublished = Math.max(state.lastPublished, row.sequence)
+          }
+          return Effect.void
+        }),
+      ),
+      state: Effect.sync(() => ({
+        lastSequence: state.lastSequence,
+        lastPublished: state.lastPublished,
+        oldestRetained: sequenced(1)[0]?.sequence,
+      })),
+      raise: Effect.fn("Outbox.raise")((top) =>
+        Effect.sync(() => {
+          const moved = sequenced(1).filter((row) => row.publishedAt === undefined)
+          state.lastSequence = Math.max(state.lastSequence, top)
+          for (const row of moved) row.sequence = ++state.lastSequence
+        }),
+      ),
+      prune: Effect.fn("Outbox.prune")((retentionSeconds) =>
+        atomically((now) => {
+          const before = state.events.length
+          state.events = state.events.filter(
+            (row) => row.publishedAt === undefined || now - row.publishedAt <= retentionSeconds * 1_000,
+          )
+          return Effect.succeed(before - state.events.length)
+        }),
+      ),
+      lag: atomically((now) => {
+        const waiting = state.events.filter((row) => row.publishedAt === undefined)
+        const oldest = waiting.reduce((least, row) => Math.min(least, row.occurredAt), now)
+        return Effect.succeed({ rows: waiting.length, seconds: (now - oldest) / 1_000 })
+      }),
+    }
+  }),
+)

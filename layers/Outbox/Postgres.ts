@@ -1,0 +1,138 @@
+import { SqlClient, type Statement } from "@effect/sql"
+import { Effect, Layer, Schema } from "effect"
+import { Outbox } from "../../services/Outbox.ts"
+import { EventId } from "../../src/domain/Ids.ts"
+import type { ProjectCaller } from "../../src/domain/Principal.ts"
+import { EventType, SourceEvent } from "../../src/domain/SourceEvent.ts"
+import { unavailable } from "../clients/sqlErrors.ts"
+import { ArtifactRecord, decoder, Int8, toArtifact } from "../MetadataStore/rows.ts"
+import { metadataVisible } from "../MetadataStore/visibility.ts"
+
+/** An event as one JSON column: both drivers give numbers and times in it alike. */
+const decodeEvents = decoder(
+  Schema.Array(
+    Schema.Struct({
+      event: Schema.Struct({
+        id: EventId,
+        type: EventType,
+        artifact: ArtifactRecord,
+        occurred_at: Schema.DateTimeUtc,
+        received_at: Schema.DateTimeUtc,
+        sequence: Schema.Int.pipe(Schema.positive()),
+      }),
+    }),
+  ),
+)
+const decodeState = decoder(Schema.Struct({ last: Int8, last_published: Int8, oldest: Schema.NullOr(Int8) }))
+const decodeCount = decoder(Schema.Struct({ count: Int8 }))
+const decodeLag = decoder(Schema.Struct({ rows: Int8, seconds: Schema.Number }))
+
+const make = Effect.gen(function* () {
+  const sql = yield* SqlClient.SqlClient
+
+  const events = (condition: Statement.Fragment, limit: number) =>
+    sql`
+      select jsonb_build_object('id', e.id, 'type', e.type, 'artifact', e.artifact, 'occurred_at', e.occurred_at,
+        'received_at', e.received_at, 'sequence', e.sequence) as event
+      from events e where ${condition} order by e.sequence limit ${limit}::integer`.pipe(
+      Effect.flatMap(decodeEvents),
+      Effect.map((rows) =>
+        rows.map(
+          ({ event }) =>
+            new SourceEvent({
+              id: event.id,
+              type: event.type,
+              artifact: toArtifact(event.artifact),
+              occurredAt: event.occurred_at,
+              receivedAt: event.received_at,
+              sequence: event.sequence,
+            }),
+        ),
+      ),
+    )
+
+  const sequence = Effect.fn("Outbox.sequence")(
+    function* (limit: number) {
+      const rows = yield* sql`select sequence_events(${limit}::integer) as count`
+      return (yield* decodeCount(rows[0])).count
+    },
+    Effect.catchTag("SqlError", unavailable("Outbox.sequence")),
+  )
+
+  const read = Effect.fn("Outbox.read")(
+    function* (options: { readonly from: number; readonly limit: number; readonly unpublishedOnly?: boolean | undefined }) {
+      const unpublished = options.unpublishedOnly === true ? sql`and e.published_at is null` : sql.literal("")
+      return yield* events(sql`e.sequence >= ${options.from}::bigint ${unpublished}`, options.limit)
+    },
+    Effect.catchTag("SqlError", unavailable("Outbox.read")),
+  )
+
+  const readVisible = Effect.fn("Outbox.readVisible")(
+    function* (caller: ProjectCaller, options: { readonly after: number; readonly limit: number }) {
+      return yield* events(
+        sql`e.published_at is not null and e.sequence > ${options.after}::bigint and ${metadataVisible(sql, caller, "e")}`,
+        options.limit,
+      )
+    },
+    Effect.catchTag("SqlError", unavailable("Outbox.readVisible")),
+  )
+
+  const markPublished = Effect.fn("Outbox.markPublished")(
+    function* (published: ReadonlyArray<{ readonly id: string; readonly sequence: number }>) {
+      if (published.length === 0) return
+      const told = JSON.stringify(published.map(({ id, sequence }) => ({ id, sequence })))
+      yield* sql`select mark_published(${told}::text::jsonb)`
+    },
+    Effect.catchTag("SqlError", unavailable("Outbox.markPublished")),
+  )
+
+  const state = sql`
+    select last, last_published, (select min(sequence) from events) as oldest from event_sequence`.pipe(
+    Effect.flatMap((rows) => decodeState(rows[0])),
+    Effect.map((row) => ({
+      lastSequence: row.last,
+      lastPublished: row.last_published,
+      oldestRetained: row.oldest ?? undefined,
+    })),
+    Effect.catchTag("SqlError", unavailable("Outbox.state")),
+    Effect.withSpan("Outbox.state"),
+  )
+
+  const raise = Effect.fn("Outbox.raise")(
+    function* (top: number) {
+      yield* sql`select raise_sequence(${top}::bigint)`
+    },
+    Effect.catchTag("SqlError", unavailable("Outbox.raise")),
+  )
+
+  const prune = Effect.fn("Outbox.prune")(
+    function* (retentionSeconds: number) {
+      const rows = yield* sql`
+        with gone as (
+          delete from events
+          where published_at <= clock_timestamp() - ${retentionSeconds}::double precision * interval '1 second'
+          returning 1)
+        select count(*) as count from gone`
+      return (yield* decodeCount(rows[0])).count
+    },
+    Effect.catchTag("SqlError", unavailable("Outbox.prune")),
+  )
+
+  const lag = sql`
+    select count(*) as rows,
+      greatest(0, coalesce(extract(epoch from clock_timestamp() - min(occurred_at)), 0))::double precision as seconds
+    from (
+      select occurred_at from events where sequence is null
+      union all
+      select occurred_at from events where sequence is not null and published_at is null
+    ) as waiting`.pipe(
+    Effect.flatMap((rows) => decodeLag(rows[0])),
+    Effect.catchTag("SqlError", unavailable("Outbox.lag")),
+    Effect.withSpan("Outbox.lag"),
+  )
+
+  return Outbox.of({ sequence, read, readVisible, markPublished, state, raise, prune, lag })
+})
+
+/** The tables `events` and `event_sequence`, on any SqlClient that speaks Postgres. */
+export const layer: Layer.Layer<Outbox, never, SqlClient.SqlClient> = Layer.effect(Outbox, make)

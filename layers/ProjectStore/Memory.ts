@@ -1,0 +1,50 @@
+import { Effect, Layer } from "effect"
+import { ProjectStore } from "../../services/ProjectStore.ts"
+import {
+  atomically,
+  findProject,
+  instant,
+  MemoryDatabase,
+  projectOf,
+  type ProjectRow,
+  usageOf,
+} from "../clients/Memory.ts"
+
+/** `defaultQuotaBytes` is the limit of projects without one of their own. */
+export const layer = (options: { readonly defaultQuotaBytes: number }) =>
+  Layer.effect(
+    ProjectStore,
+    Effect.gen(function* () {
+      const state = yield* MemoryDatabase
+      const view = (row: ProjectRow) => ({ project: projectOf(row), usage: usageOf(row, options.defaultQuotaBytes) })
+      const pending = (handle: string) =>
+        [...state.artifacts.values()].filter((row) => row.state === "pending" && row.upload.project === handle)
+      return {
+        put: Effect.fn("ProjectStore.put")((handle, quotaBytes) =>
+          atomically((now) => {
+            const known = state.projects.get(handle)
+            if (known === undefined) {
+              const row = { handle, quotaBytes, createdAt: instant(now), usedBytes: 0, artifactCount: 0, version: 1 }
+              state.projects.set(handle, row)
+              return Effect.succeed(view(row))
+            }
+            if (quotaBytes !== undefined && quotaBytes !== known.quotaBytes) {
+              known.quotaBytes = quotaBytes
+              known.version++
+            }
+            return Effect.succeed(view(known))
+          }),
+        ),
+        get: Effect.fn("ProjectStore.get")((handle) =>
+          Effect.map(findProject(state, handle), (row) => ({ ...view(row), pendingCount: pending(handle).length })),
+        ),
+        quotaSnapshot: Effect.fn("ProjectStore.quotaSnapshot")((handle) =>
+          Effect.map(findProject(state, handle), (row) => ({
+            usage: view(row).usage,
+            reservations: pending(handle).map((one) => ({ uploadId: one.upload.id, bytes: one.reservedBytes })),
+          })),
+        ),
+        all: Effect.sync(() => [...state.projects.values()].map(({ handle }) => handle)),
+      }
+    }),
+  )

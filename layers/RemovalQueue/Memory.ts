@@ -1,0 +1,29 @@
+import { Effect, Layer } from "effect"
+import { RemovalQueue } from "../../services/RemovalQueue.ts"
+import { atomically, MemoryDatabase } from "../clients/Memory.ts"
+
+/** 1 s, 2 s, 4 s … at most 5 min. */
+const pauseMillis = (attempt: number) => Math.min(300_000, 1_000 * 2 ** (attempt - 1))
+
+export const layer = Layer.effect(
+  RemovalQueue,
+  Effect.map(MemoryDatabase, (state) => ({
+    take: Effect.fn("RemovalQueue.take")((limit) =>
+      atomically((now) =>
+        Effect.succeed(
+          [...state.removals]
+            .filter(([, row]) => row.dueAt <= now)
+            .sort(([, a], [, b]) => a.dueAt - b.dueAt)
+            .slice(0, limit)
+            .map(([blobKey, row]) => {
+              row.attempt++
+              row.dueAt = now + pauseMillis(row.attempt)
+              return { blobKey, attempt: row.attempt }
+            }),
+        ),
+      ),
+    ),
+    confirm: Effect.fn("RemovalQueue.confirm")((blobKey) => Effect.sync(() => void state.removals.delete(blobKey))),
+    backlog: Effect.sync(() => state.removals.size),
+  })),
+)

@@ -1,0 +1,37 @@
+import { mkdirSync } from "node:fs"
+import { open } from "node:fs/promises"
+import { join } from "node:path"
+import { Effect, Layer, Schema } from "effect"
+import { tryLock } from "fs-native-extensions"
+
+/** The folder belongs to another process, or cannot be used at all. One clear sentence. */
+export class DataDirInUse extends Schema.TaggedError<DataDirInUse>()("DataDirInUse", { message: Schema.String }) {}
+
+/**
+ * Holds `dataDir` for this process: an exclusive lock of the operating system, which drops it when the process dies,
+ * however it dies.
+ */
+export const layer = (options: { readonly dataDir: string }) =>
+  Layer.scopedDiscard(
+    Effect.acquireRelease(
+      Effect.tryPromise({
+        try: async () => {
+          mkdirSync(options.dataDir, { recursive: true })
+          return open(join(options.dataDir, "lock"), "a+", 0o600)
+        },
+        catch: () => new DataDirInUse({ message: `DATA_DIR "${options.dataDir}" cannot be written: check its permissions.` }),
+      }).pipe(
+        Effect.tap((file) =>
+          tryLock(file.fd)
+            ? Effect.void
+            : Effect.zipRight(
+                Effect.promise(() => file.close()),
+                new DataDirInUse({
+                  message: `Another process is using DATA_DIR "${options.dataDir}": stop it, or set another DATA_DIR.`,
+                }),
+              ),
+        ),
+      ),
+      (file) => Effect.promise(() => file.close()),
+    ),
+  )

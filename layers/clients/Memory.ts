@@ -1,0 +1,159 @@
+import { Context, DateTime, Effect, Layer, Redacted } from "effect"
+import type { ApiKeyRecord } from "../../services/Authenticator.ts"
+import type { CommitRequest, PendingUpload } from "../../services/MetadataStore.ts"
+import { Artifact } from "../../src/domain/Artifact.ts"
+import type { Claim } from "../../src/domain/Claim.ts"
+import type { EventId, ProjectHandle } from "../../src/domain/Ids.ts"
+import { Project, ProjectNotFound } from "../../src/domain/Project.ts"
+import { Usage } from "../../src/domain/Quota.ts"
+import type { EventType } from "../../src/domain/SourceEvent.ts"
+
+export interface ProjectRow {
+  readonly handle: ProjectHandle
+  quotaBytes: number | undefined
+  readonly createdAt: DateTime.Utc
+  usedBytes: number
+  artifactCount: number
+  version: number
+}
+
+/** One attempt at a job. Times in milliseconds of the Effect clock. */
+export interface ClaimRow {
+  readonly claim: Claim
+  leaseSeconds: number
+  expiresAt: number
+  /** SHA-256 of the one token that counts, in hex. */
+  token: string
+  ended: { readonly at: number; readonly by: "release" | "supersede" } | undefined
+}
+
+export interface ArtifactRow {
+  readonly upload: PendingUpload
+  state: "pending" | "fenced" | "ready" | "deleted"
+  /** Holds the key until fenced; `undefined` for uploads without one. */
+  idempotency: string | undefined
+  reservedBytes: number
+  renewedAt: number
+  /** From ready on. */
+  artifact: Artifact | undefined
+}
+
+export interface EventRow {
+  readonly id: EventId
+  readonly type: EventType
+  readonly artifact: Artifact
+  readonly occurredAt: number
+  receivedAt: number
+  sequence: number | undefined
+  publishedAt: number | undefined
+}
+
+export interface MemoryState {
+  readonly projects: Map<string, ProjectRow>
+  /** By SHA-256 of the key, in hex. */
+  readonly apiKeys: Map<string, ApiKeyRecord>
+  /** The latest attempt of each job, by `jobKey`. */
+  readonly claims: Map<string, ClaimRow>
+  /** Every token still remembered, by its SHA-256 in hex. */
+  readonly tokens: Map<string, ClaimRow>
+  /** The highest attempt committed by introspection, by `jobKey`. */
+  readonly attempts: Map<string, number>
+  readonly artifacts: Map<string, ArtifactRow>
+  /** By blob key. */
+  readonly removals: Map<string, { attempt: number; dueAt: number }>
+  events: Array<EventRow>
+  lastSequence: number
+  lastPublished: number
+  storeId: string | undefined
+}
+
+/** What the memory layers share in place of a database; lives and dies with its layer. */
+export class MemoryDatabase extends Context.Tag("layers/clients/MemoryDatabase")<MemoryDatabase, MemoryState>() {}
+
+export const layer = Layer.sync(MemoryDatabase, () => ({
+  projects: new Map(),
+  apiKeys: new Map(),
+  claims: new Map(),
+  tokens: new Map(),
+  attempts: new Map(),
+  artifacts: new Map(),
+  removals: new Map(),
+  events: [],
+  lastSequence: 0,
+  lastPublished: 0,
+  storeId: undefined,
+}))
+
+/** A transaction: `body` runs in one go at one instant (milliseconds), and must refuse before it changes anything. */
+export const atomically = <Outcome extends Effect.Effect<unknown, unknown>>(
+  body: (now: number) => Outcome,
+): Effect.Effect<Effect.Effect.Success<Outcome>, Effect.Effect.Error<Outcome>> =>
+  Effect.clockWith(
+    (clock) =>
+      body(clock.unsafeCurrentTimeMillis()) as Effect.Effect<
+        Effect.Effect.Success<Outcome>,
+        Effect.Effect.Error<Outcome>
+      >,
+  )
+
+export const instant = (millis: number): DateTime.Utc => DateTime.unsafeMake(millis)
+
+export const jobKey = (project: string, jobId: string): string => JSON.stringify([project, jobId])
+
+/** SHA-256 of a secret, as its bytes and in hex. Secrets themselves are never kept. */
+export const hashSecret = (secret: Redacted.Redacted) =>
+  Effect.promise(() => crypto.subtle.digest("SHA-256", new TextEncoder().encode(Redacted.value(secret)))).pipe(
+    Effect.map((digest) => {
+      const bytes = new Uint8Array(digest)
+      return { bytes, hex: toHex(bytes) }
+    }),
+  )
+
+export const toHex = (bytes: Uint8Array): string =>
+  Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("")
+
+export const isLive = (row: ClaimRow, token: string, now: number): boolean =>
+  row.token === token && row.ended === undefined && now < row.expiresAt
+
+export const usageOf = (row: ProjectRow, defaultQuotaBytes: number): Usage =>
+  new Usage({
+    usedBytes: row.usedBytes,
+    limitBytes: row.quotaBytes ?? defaultQuotaBytes,
+    artifactCount: row.artifactCount,
+    version: row.version,
+  })
+
+export const projectOf = (row: ProjectRow): Project =>
+  new Project({
+    handle: row.handle,
+    createdAt: row.createdAt,
+    ...(row.quotaBytes === undefined ? {} : { quotaBytes: row.quotaBytes }),
+  })
+
+export const findProject = (state: MemoryState, handle: string): Effect.Effect<ProjectRow, ProjectNotFound> => {
+  const row = state.projects.get(handle)
+  return row === undefined ? new ProjectNotFound({ project: handle }) : Effect.succeed(row)
+}
+
+/** The artifact a commit makes of its row. */
+export const committed = (row: ArtifactRow, request: CommitRequest, now: number): Artifact =>
+  new Artifact({
+    id: row.upload.id,
+    project: row.upload.project,
+    name: request.name,
+    mime: request.mime,
+    size: request.size,
+    sha256: request.sha256,
+    visibility: request.visibility,
+    owner: request.owner,
+    createdBy: row.upload.createdBy,
+    ...(request.lineage === undefined ? {} : { lineage: request.lineage }),
+    metadata: structuredClone(request.metadata),
+    createdAt: instant(now),
+  })
+
+/** How long a token is remembered past its claim's end. */
+export const tokenMemoryMillis = 24 * 3_600_000
+
+/** When the claim ended, or will if nobody prolongs it. */
+export const endOf = (row: ClaimRow): number => Math.min(row.ended?.at ?? Infinity, row.expiresAt)

@@ -1,0 +1,17 @@
+import type { SqlError } from "@effect/sql/SqlError"
+import { Effect } from "effect"
+import { DependencyUnavailable } from "../../services/Unavailable.ts"
+
+/** Folds a driver's fault into the one fault that services speak of; `operation` says where, e.g. `MetadataStore.commit`. */
+export const unavailable =
+  (operation: string) =>
+  (cause: SqlError): Effect.Effect<never, DependencyUnavailable> =>
+    Effect.fail(new DependencyUnavailable({ dependency: "postgres", operation, cause: cause.cause ?? cause }))
+
+/** The SQLSTATE of a fault, e.g. `23503` for a foreign key that points nowhere; PostgreSQL manual, appendix A. */
+export const sqlState = (error: SqlError): string | undefined => {
+  const cause = error.cause
+  return typeof cause === "object" && cause !== null && "code" in cause && typeof cause.code === "string"
+    ? cause.code
+    : undefined
+}

@@ -1,0 +1,54 @@
+import { SqlClient } from "@effect/sql"
+import { Effect, Schema } from "effect"
+import { tables } from "./0001_tables.ts"
+import { functions } from "./0002_functions.ts"
+
+interface Migration {
+  readonly id: number
+  readonly name: string
+  readonly statements: ReadonlyArray<string>
+}
+
+const migrations: ReadonlyArray<Migration> = [
+  { id: 1, name: "tables", statements: tables },
+  { id: 2, name: "functions", statements: functions },
+]
+
+/** One number for all nodes: whoever migrates holds it. */
+const advisoryLock = 4_861_553
+
+/** The database's schema is older than this program. */
+export class SchemaBehind extends Schema.TaggedError<SchemaBehind>()("SchemaBehind", { message: Schema.String }) {}
+
+/**
+ * Brings the schema up to this program, all or nothing, in one transaction under an advisory lock: any number of nodes
+ * may do it at once. Returns the names of what was applied now.
+ */
+export const migrate = Effect.gen(function* () {
+  const sql = yield* SqlClient.SqlClient
+  return yield* sql.withTransaction(
+    Effect.gen(function* () {
+      yield* sql.unsafe("set local statement_timeout = 0")
+      yield* sql.unsafe("set local lock_timeout = 0")
+      yield* sql.unsafe(`select pg_advisory_xact_lock(${advisoryLock})`)
+      yield* sql.unsafe(`create table if not exists schema_migrations (
+        id integer primary key, name text not null, applied_at timestamptz not null default clock_timestamp())`)
+      const done = yield* sql<{ readonly id: number }>`select id from schema_migrations`
+      const missing = migrations.filter(({ id }) => !done.some((row) => row.id === id))
+      for (const { id, name, statements } of missing) {
+        for (const statement of statements) yield* sql.unsafe(statement)
+        yield* sql`insert into schema_migrations (id, name) values (${id}, ${name})`
+      }
+      return missing.map(({ id, name }) => `${String(id).padStart(4, "0")}_${name}`)
+    }),
+  )
+})
+
+/** Refuses a database that was not migrated for this program. */
+export const check = Effect.gen(function* () {
+  const sql = yield* SqlClient.SqlClient
+  const [found] = yield* sql<{ readonly there: boolean }>`select to_regclass('schema_migrations') is not null as there`
+  const rows = found?.there ? yield* sql<{ readonly id: number }>`select id from schema_migrations` : []
+  if (migrations.some(({ id }) => !rows.some((row) => row.id === id)))
+    return yield* new SchemaBehind({ message: "The schema of DATABASE_URL is behind this program: run `npm run migrate`." })
+})

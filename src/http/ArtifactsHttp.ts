@@ -1,0 +1,89 @@
+import { type HttpApiBuilder, HttpApiBuilder as Builder, type HttpApiError, HttpServerResponse } from "@effect/platform"
+import { Clock, DateTime, Effect } from "effect"
+import { MetadataStore } from "../../services/MetadataStore.ts"
+import { ProjectStore } from "../../services/ProjectStore.ts"
+import { deleteArtifact } from "../artifacts/Delete.ts"
+import { Api } from "./Api.ts"
+import type { ArtifactsGroup } from "./ArtifactsApi.ts"
+import { encodeArtifact, timestamp } from "./ArtifactJson.ts"
+import { permittedCaller, projectCaller } from "./Auth.ts"
+import { serveContent } from "./content/Content.ts"
+import { publishOverHttp } from "./PublishHttp.ts"
+import { translated } from "./Refusals.ts"
+import { signUrl } from "./SignedUrls.ts"
+import type { HttpServerRequest } from "@effect/platform"
+
+type Handlers = HttpApiBuilder.Handlers.FromGroup<HttpApiError.HttpApiDecodeError, never, typeof ArtifactsGroup>
+type Target = { readonly project?: string | undefined; readonly id: string }
+
+const quota = (project: string | undefined) =>
+  Effect.gen(function* () {
+    const caller = yield* permittedCaller(project, "mobius.project.view")
+    const { pendingCount, usage } = yield* (yield* ProjectStore).get(caller.project)
+    return {
+      used_bytes: usage.usedBytes,
+      limit_bytes: usage.limitBytes,
+      artifact_count: usage.artifactCount,
+      pending_count: pendingCount,
+      generated_at: timestamp(DateTime.unsafeMake(yield* Clock.currentTimeMillis)),
+    }
+  }).pipe(translated)
+
+const content = (request: HttpServerRequest.HttpServerRequest, path: Target) =>
+  Effect.gen(function* () {
+    const caller = yield* projectCaller(path.project)
+    const found = yield* (yield* MetadataStore).findContent(caller, path.id)
+    return yield* serveContent(request, found)
+  }).pipe(translated)
+
+/** One set of handlers for both ways to name the project. */
+const handle = (handlers: Handlers) =>
+  handlers
+    .handleRaw("publish", ({ path, request }) => publishOverHttp(request, path.project))
+    .handle("list", ({ path, urlParams }) =>
+      Effect.gen(function* () {
+        const caller = yield* projectCaller(path.project)
+        const page = yield* (yield* MetadataStore).list(caller, {
+          runId: urlParams.run_id,
+          stepId: urlParams.step_id,
+          jobId: urlParams.job_id,
+          mime: urlParams.mime,
+          namePrefix: urlParams.name_prefix,
+          state: urlParams.state ?? "ready",
+          cursor: urlParams.cursor,
+          limit: urlParams.limit ?? 20,
+        })
+        return {
+          items: page.items.map(encodeArtifact),
+          has_more: page.nextCursor !== undefined,
+          ...(page.nextCursor === undefined ? {} : { next_cursor: page.nextCursor }),
+        }
+      }).pipe(translated),
+    )
+    .handle("quota", ({ path }) => quota(path.project))
+    .handle("storageQuota", ({ path }) => quota(path.project))
+    .handle("find", ({ path, urlParams }) =>
+      Effect.gen(function* () {
+        const caller = yield* projectCaller(path.project)
+        const includeDeleted = urlParams.include === "deleted"
+        return encodeArtifact(yield* (yield* MetadataStore).find(caller, path.id, { includeDeleted }))
+      }).pipe(translated),
+    )
+    .handleRaw("content", ({ path, request }) => content(request, path))
+    .handleRaw("contentHead", ({ path, request }) => content(request, path))
+    .handle("signedUrl", ({ path, urlParams }) =>
+      Effect.gen(function* () {
+        const caller = yield* projectCaller(path.project)
+        return yield* signUrl(caller, path.id, urlParams.ttl_seconds)
+      }).pipe(translated),
+    )
+    .handleRaw("remove", ({ path }) =>
+      Effect.gen(function* () {
+        const caller = yield* projectCaller(path.project)
+        yield* deleteArtifact(caller, path.id)
+        return HttpServerResponse.empty({ status: 204 })
+      }).pipe(translated),
+    )
+
+export const ArtifactsHttp = Builder.group(Api, "artifacts", (handlers) => handle(handlers))
+export const KeyArtifactsHttp = Builder.group(Api, "keyArtifacts", (handlers) => handle(handlers))

@@ -1,0 +1,71 @@
+import { HttpApiMiddleware, HttpApiSecurity, HttpServerRequest } from "@effect/platform"
+import { Context, Effect, Layer, Redacted } from "effect"
+import { createHash, timingSafeEqual } from "node:crypto"
+import { Authenticator } from "../../services/Authenticator.ts"
+import { Settings } from "../Config.ts"
+import { AdminCaller, type Caller, type Permission, type ProjectCaller } from "../domain/Principal.ts"
+import { apiError, type ApiError, Error401, Error503, notFound, permissionDenied, unauthorized } from "./ApiErrors.ts"
+import { translated } from "./Refusals.ts"
+import { Schema } from "effect"
+
+/** Who makes this request. */
+export class CurrentCaller extends Context.Tag("src/http/CurrentCaller")<CurrentCaller, Caller>() {}
+
+/** Admits a request by its bearer key and says whose it is. */
+export class Authentication extends HttpApiMiddleware.Tag<Authentication>()("src/http/Authentication", {
+  failure: Schema.Union(Error401, Error503),
+  provides: CurrentCaller,
+  security: { bearer: HttpApiSecurity.bearer },
+}) {}
+
+const sha256 = (text: string) => createHash("sha256").update(text).digest()
+
+export const AuthenticationLive = Layer.effect(
+  Authentication,
+  Effect.gen(function* () {
+    const authenticator = yield* Authenticator
+    const { bootstrapApiKey } = yield* Settings
+    const adminHash = bootstrapApiKey === undefined ? undefined : sha256(Redacted.value(bootstrapApiKey))
+    return {
+      bearer: () =>
+        Effect.gen(function* () {
+          const request = yield* HttpServerRequest.HttpServerRequest
+          const key = /^Bearer +(\S{1,512}) *$/i.exec(request.headers.authorization ?? "")?.[1]
+          if (key === undefined) return yield* Effect.fail(unauthorized)
+          if (adminHash !== undefined && timingSafeEqual(adminHash, sha256(key))) return new AdminCaller()
+          return yield* translated(authenticator.authenticate(Redacted.make(key)))
+        }),
+    }
+  }),
+)
+
+const adminElsewhere = apiError(
+  403,
+  "permission_denied",
+  "The administrator's key administers; it opens nothing inside a project.",
+  { details: { permission: "a project's API key" } },
+)
+
+/** The caller, who must hold a key of this project; `undefined`: whatever project the key is of. */
+export const projectCaller = (
+  project: string | undefined,
+): Effect.Effect<ProjectCaller, ApiError, CurrentCaller> =>
+  Effect.flatMap(CurrentCaller, (caller) => {
+    if (caller._tag === "AdminCaller") return Effect.fail(adminElsewhere)
+    return project === undefined || project === caller.project
+      ? Effect.succeed(caller)
+      : Effect.fail(notFound("There is no such project."))
+  })
+
+/** `projectCaller` with a permission on top. */
+export const permittedCaller = (project: string | undefined, permission: Permission) =>
+  Effect.filterOrFail(
+    projectCaller(project),
+    (caller) => caller.may(permission),
+    () => permissionDenied(permission),
+  )
+
+/** Only the administrator passes. */
+export const adminOnly: Effect.Effect<AdminCaller, ApiError, CurrentCaller> = Effect.flatMap(CurrentCaller, (caller) =>
+  caller._tag === "AdminCaller" ? Effect.succeed(caller) : Effect.fail(permissionDenied("the administrator's key")),
+)

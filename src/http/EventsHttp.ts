@@ -1,0 +1,20 @@
+import { HttpApiBuilder, HttpServerResponse } from "@effect/platform"
+import { NodeHttpServerRequest } from "@effect/platform-node"
+import { Effect } from "effect"
+import { Api } from "./Api.ts"
+import { badRequest } from "./ApiErrors.ts"
+import { projectCaller } from "./Auth.ts"
+import { startingPoint, streamEvents } from "./events/EventStream.ts"
+import { translated } from "./Refusals.ts"
+
+export const EventsHttp = HttpApiBuilder.group(Api, "events", (handlers) =>
+  handlers.handleRaw("stream", ({ headers, path, request, urlParams }) =>
+    Effect.gen(function* () {
+      const caller = yield* projectCaller(path.project)
+      if (request.method === "HEAD") return yield* Effect.fail(badRequest("An event stream has no HEAD."))
+      const from = yield* startingPoint(headers["last-event-id"], urlParams.after)
+      yield* streamEvents(NodeHttpServerRequest.toServerResponse(request), caller, from)
+      return HttpServerResponse.empty()
+    }).pipe(translated),
+  ),
+)

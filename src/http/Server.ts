@@ -1,0 +1,68 @@
+import { randomUUID } from "node:crypto"
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
+import type { Duplex } from "node:stream"
+import { answerEarly, markAwaitsContinue } from "./upload/EarlyAnswer.ts"
+
+const requestIdRule = /^[A-Za-z0-9._-]{1,128}$/
+
+const envelope = (code: string, message: string) => JSON.stringify({ error: { code, message } })
+
+/** What every answer carries, streamed ones included: the request's id, and that its type is meant. */
+const prepare = (req: IncomingMessage, res: ServerResponse): void => {
+  const given = req.headers["x-request-id"]
+  res.setHeader("x-request-id", typeof given === "string" && requestIdRule.test(given) ? given : randomUUID())
+  res.setHeader("x-content-type-options", "nosniff")
+}
+
+/** Bytes that are not HTTP, or headers beyond the limits: one small envelope, unless an answer has begun. */
+const onClientError = (error: NodeJS.ErrnoException, socket: Duplex): void => {
+  const begun = (socket as Duplex & { _httpMessage?: ServerResponse | null })._httpMessage?.headersSent === true
+  if (!socket.writable || error.code === "ECONNRESET" || begun) return void socket.destroy()
+  const body =
+    error.code === "HPE_HEADER_OVERFLOW"
+      ? envelope("bad_request", "The request's headers are too large.")
+      : envelope("bad_request", "This is not a well-formed HTTP request.")
+  socket.end(
+    `HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n` +
+      `X-Request-Id: ${randomUUID()}\r\nConnection: close\r\n\r\n${body}`,
+  )
+}
+
+/**
+ * The node's HTTP server. No limit on a request's total time, for a large upload over a slow line is honest work;
+ * progress is what is watched, where bodies are read.
+ */
+export const makeServer = (options: { readonly isDraining: () => boolean }): Server => {
+  const server = createServer({
+    requestTimeout: 0,
+    headersTimeout: 10_000,
+    keepAliveTimeout: 65_000,
+    maxHeaderSize: 16 * 1024,
+    shouldUpgradeCallback: () => false,
+  })
+  server.on("request", (req: IncomingMessage, res: ServerResponse) => {
+    prepare(req, res)
+    if (!options.isDraining()) return
+    res.shouldKeepAlive = false
+    if (server.listenerCount("request") === 1)
+      void answerEarly(req, res, {
+        status: 503,
+        headers: { "content-type": "application/json", "retry-after": "2" },
+        body: envelope("service_unavailable", "The node is going away."),
+      })
+  })
+  server.on("checkContinue", (req: IncomingMessage, res: ServerResponse) => {
+    markAwaitsContinue(req)
+    server.emit("request", req, res)
+  })
+  server.on("checkExpectation", (req: IncomingMessage, res: ServerResponse) => {
+    prepare(req, res)
+    void answerEarly(req, res, {
+      status: 417,
+      headers: { "content-type": "application/json" },
+      body: envelope("expectation_failed", "The only expectation met here is 100-continue."),
+    })
+  })
+  server.on("clientError", onClientError)
+  return server
+}

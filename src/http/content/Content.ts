@@ -1,0 +1,128 @@
+import { type HttpServerRequest, HttpServerResponse } from "@effect/platform"
+import { NodeHttpServerRequest } from "@effect/platform-node"
+import { DateTime, Effect } from "effect"
+import { BlobStore } from "../../../services/BlobStore.ts"
+import { ContentHasher } from "../../../services/ContentHasher.ts"
+import { Settings } from "../../Config.ts"
+import type { Artifact } from "../../domain/Artifact.ts"
+import { disposition, mayPreview, previewPolicy } from "../../domain/Preview.ts"
+import { apiError } from "../ApiErrors.ts"
+import { evaluate } from "./Conditions.ts"
+import { sendBytes } from "./SendLoop.ts"
+
+const { toServerResponse } = NodeHttpServerRequest
+
+const etagOf = (artifact: Artifact) => `"${artifact.sha256}"`
+
+/** What 200, 206 and 304 say alike. */
+const validators = (artifact: Artifact): Record<string, string> => ({
+  etag: etagOf(artifact),
+  "last-modified": DateTime.toDateUtc(artifact.createdAt).toUTCString(),
+  "cache-control": "private, no-cache",
+  "referrer-policy": "no-referrer",
+  "x-content-type-options": "nosniff",
+})
+
+const representation = (artifact: Artifact): Record<string, string> => {
+  const inline = mayPreview(artifact.mime)
+  return {
+    ...validators(artifact),
+    "content-type": artifact.mime,
+    "accept-ranges": "bytes",
+    "content-disposition": disposition(inline ? "inline" : "attachment", artifact.name),
+    "repr-digest": `sha-256=:${Buffer.from(artifact.sha256, "hex").toString("base64")}:`,
+    ...(inline ? { "content-security-policy": previewPolicy } : {}),
+  }
+}
+
+/**
+ * Serves an artifact's bytes, or what the request's conditions ask for instead. The reader is open before the first
+ * header goes out, so that a store that is away is still a clean 503; after that a fault cuts the connection.
+ */
+export const serveContent = Effect.fn("Content.serve")(function* (
+  request: HttpServerRequest.HttpServerRequest,
+  found: { readonly artifact: Artifact; readonly blobKey: string },
+) {
+  const { artifact, blobKey } = found
+  const headers = request.headers
+  const selection = evaluate(
+    {
+      ifMatch: headers["if-match"],
+      ifNoneMatch: headers["if-none-match"],
+      ifModifiedSince: headers["if-modified-since"],
+      ifUnmodifiedSince: headers["if-unmodified-since"],
+      ifRange: headers["if-range"],
+      range: request.method === "HEAD" ? undefined : headers["range"],
+    },
+    {
+      etag: etagOf(artifact),
+      modified: Math.floor(DateTime.toEpochMillis(artifact.createdAt) / 1000),
+      size: artifact.size,
+    },
+  )
+  switch (selection._tag) {
+    case "PreconditionFailed":
+      return yield* Effect.fail(apiError(412, "precondition_failed", "The artifact is not the one that was meant."))
+    case "Unsatisfiable":
+      return yield* Effect.fail(
+        apiError(416, "range_not_satisfiable", `The artifact has ${artifact.size} bytes.`, {
+          headers: { "content-range": `bytes */${artifact.size}` },
+        }),
+      )
+    case "NotModified":
+      return HttpServerResponse.empty({ status: 304, headers: validators(artifact) })
+    case "Full":
+    case "Range": {
+      const part = selection._tag === "Range" ? selection : { offset: 0, length: artifact.size }
+      const all: Record<string, string> = {
+        ...representation(artifact),
+        "content-length": String(part.length),
+        ...(selection._tag === "Range"
+          ? { "content-range": `bytes ${part.offset}-${part.offset + part.length - 1}/${artifact.size}` }
+          : {}),
+      }
+      const status = selection._tag === "Range" ? 206 : 200
+      if (request.method === "HEAD") return HttpServerResponse.empty({ status, headers: all })
+      return yield* stream(toServerResponse(request), artifact, blobKey, part, status, all)
+    }
+  }
+})
+
+const stream = Effect.fnUntraced(function* (
+  res: ReturnType<typeof toServerResponse>,
+  artifact: Artifact,
+  blobKey: string,
+  part: { readonly offset: number; readonly length: number },
+  status: number,
+  headers: Record<string, string>,
+) {
+  const { verifyReads } = yield* Settings
+  const hasher = yield* ContentHasher
+  return yield* Effect.scoped(
+    Effect.gen(function* () {
+      const reader = yield* (yield* BlobStore).read(blobKey, part)
+      const verify =
+        verifyReads && part.length === artifact.size
+          ? { hash: hasher.start(), sha256: artifact.sha256 }
+          : undefined
+      res.writeHead(status, headers)
+      yield* Effect.tryPromise({
+        try: () => sendBytes(res, reader, part.length, verify),
+        catch: (error) => error,
+      }).pipe(
+        Effect.catchAll((error) =>
+          res.destroyed
+            ? Effect.interrupt
+            : Effect.zipRight(
+                Effect.logError(`reading artifact ${artifact.id} failed midway`, error),
+                Effect.sync(() => {
+                  res.destroy()
+                  res.end()
+                }),
+              ),
+        ),
+      )
+      return HttpServerResponse.empty()
+    }),
+  )
+})

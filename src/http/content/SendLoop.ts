@@ -1,0 +1,48 @@
+import type { ServerResponse } from "node:http"
+import type { BlobReader } from "../../../services/BlobStore.ts"
+import type { RunningHash } from "../../../services/ContentHasher.ts"
+
+/** The bytes that came out of the store are not those that went in. */
+export class WrongBytes extends Error {
+  override readonly name = "WrongBytes"
+}
+
+const written = (res: ServerResponse, chunk: Uint8Array, last: boolean): Promise<void> =>
+  new Promise((resolve, reject) => {
+    const onClose = () => reject(new Error("the client went away"))
+    const done = (error?: Error | null) => {
+      res.off("close", onClose)
+      if (error) reject(error)
+      else resolve()
+    }
+    res.once("close", onClose)
+    if (last) res.end(chunk, () => done())
+    else res.write(chunk, done)
+  })
+
+/**
+ * Sends exactly `length` bytes and ends the response, or rejects with the response unended, so that it cannot pass
+ * for a whole one. Plain Node, one chunk in flight: a chunk is handed back to the reader only once it was written.
+ * With `verify` the last chunk is held until the digest of all of them is the expected one.
+ */
+export const sendBytes = async (
+  res: ServerResponse,
+  reader: BlobReader,
+  length: number,
+  verify: { readonly hash: RunningHash; readonly sha256: string } | undefined,
+): Promise<void> => {
+  let sent = 0
+  while (sent < length) {
+    const chunk = await reader.next()
+    if (chunk === undefined) throw new WrongBytes(`the store ended after ${sent} of ${length} bytes`)
+    if (chunk.length === 0) continue
+    sent += chunk.length
+    if (sent > length) throw new WrongBytes(`the store gave more than ${length} bytes`)
+    verify?.hash.update(chunk)
+    const last = sent === length
+    if (last && verify !== undefined && verify.hash.digest().sha256 !== verify.sha256)
+      throw new WrongBytes("the bytes do not match their SHA-256")
+    await written(res, chunk, last)
+  }
+  if (length === 0) res.end()
+}

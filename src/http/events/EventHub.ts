@@ -1,0 +1,78 @@
+import { Context, Effect, Layer, Schedule, type Scope, Stream } from "effect"
+import { EventBus } from "../../../services/EventBus.ts"
+
+/** Told when its project has something new. */
+export interface Watcher {
+  /** Returns at once when something came since the last return, else when it comes. */
+  readonly next: Effect.Effect<void>
+}
+
+/**
+ * Wakes the open event streams of this process. It has one subscription to the bus however many streams are open, and
+ * says only that something came: what it was, each stream reads from the outbox as its caller may see it.
+ */
+export class EventHub extends Context.Tag("src/http/EventHub")<
+  EventHub,
+  { readonly watch: (project: string) => Effect.Effect<Watcher, never, Scope.Scope> }
+>() {}
+
+interface Slot {
+  signalled: boolean
+  wake: (() => void) | undefined
+}
+
+const nextOf = (slot: Slot): Effect.Effect<void> =>
+  Effect.async<void>((resume) => {
+    if (slot.signalled) {
+      slot.signalled = false
+      return resume(Effect.void)
+    }
+    slot.wake = () => {
+      slot.wake = undefined
+      slot.signalled = false
+      resume(Effect.void)
+    }
+    return Effect.sync(() => {
+      slot.wake = undefined
+    })
+  })
+
+export const layer = Layer.scoped(
+  EventHub,
+  Effect.gen(function* () {
+    const bus = yield* EventBus
+    const slots = new Map<string, Set<Slot>>()
+    const notify = (project: string) =>
+      Effect.sync(() => {
+        for (const slot of slots.get(project) ?? []) {
+          slot.signalled = true
+          slot.wake?.()
+        }
+      })
+    yield* Effect.flatMap(bus.top, (top) =>
+      Stream.runForEach(bus.subscribe(top), (entry) => notify(entry.project)),
+    ).pipe(
+      Effect.tapErrorCause((cause) => Effect.logWarning("the subscription to the event bus broke", cause)),
+      Effect.ignore,
+      Effect.repeat(Schedule.spaced("1 second")),
+      Effect.forkScoped,
+    )
+    return EventHub.of({
+      watch: (project) =>
+        Effect.acquireRelease(
+          Effect.sync(() => {
+            const slot: Slot = { signalled: false, wake: undefined }
+            const watching = slots.get(project) ?? new Set()
+            slots.set(project, watching.add(slot))
+            return slot
+          }),
+          (slot) =>
+            Effect.sync(() => {
+              const watching = slots.get(project)
+              watching?.delete(slot)
+              if (watching?.size === 0) slots.delete(project)
+            }),
+        ).pipe(Effect.map((slot) => ({ next: nextOf(slot) }))),
+    })
+  }),
+)

@@ -1,0 +1,370 @@
+import { describe, expect, it } from "vitest"
+import fc from "fast-check"
+import { createHash } from "node:crypto"
+import type { AddressInfo, Socket } from "node:net"
+import { connect } from "node:net"
+import { answerEarly, bodyPending } from "../../src/http/upload/EarlyAnswer.ts"
+import { makeParser } from "../../src/http/upload/MultipartParser.ts"
+import { receiveMultipart } from "../../src/http/upload/Receiver.ts"
+import { makeServer } from "../../src/http/Server.ts"
+
+interface Outcome {
+  readonly fields: Map<string, string>
+  file: { type: string | undefined; size: number; sha256: string } | undefined
+  error: { readonly _tag?: string; readonly message?: string } | undefined
+}
+
+/** A server that does nothing but receive, and answers 200 or an early 400 with the refusal's tag. */
+const withReceiver = async <A>(
+  use: (port: number, outcomes: Array<Outcome>) => Promise<A>,
+  options: { readonly idleSeconds?: number; readonly slowSinkMillis?: number; readonly refuse?: boolean } = {},
+): Promise<A> => {
+  const outcomes: Array<Outcome> = []
+  const server = makeServer({ isDraining: () => false })
+  server.on("request", (req, res) => {
+    const outcome: Outcome = { fields: new Map(), file: undefined, error: undefined }
+    const hash = createHash("sha256")
+    let file = { type: undefined as string | undefined, size: 0 }
+    let seen = false
+    const answer = (status: number, body: string) => {
+      const headers = { "content-type": "application/json" }
+      if (bodyPending(req)) void answerEarly(req, res, { status, headers, body })
+      else res.writeHead(status, headers).end(body)
+    }
+    if (options.refuse) return answer(403, JSON.stringify({ refused: true }))
+    receiveMultipart(req, res, {
+      signal: new AbortController().signal,
+      idleSeconds: options.idleSeconds ?? 5,
+      onField: (name, value) => void outcome.fields.set(name, Buffer.from(value).toString("utf8")),
+      onFile: async ({ contentType }) => {
+        seen = true
+        file = { type: contentType, size: 0 }
+        return {
+          write: (chunk) => {
+            hash.update(chunk)
+            file.size += chunk.length
+            return options.slowSinkMillis === undefined
+              ? undefined
+              : new Promise((resolve) => setTimeout(resolve, options.slowSinkMillis))
+          },
+        }
+      },
+    }).then(
+      () => {
+        if (seen) outcome.file = { ...file, sha256: hash.digest("hex") }
+        outcomes.push(outcome)
+        answer(200, JSON.stringify({ ok: true }))
+      },
+      (error) => {
+        outcome.error = error
+        outcomes.push(outcome)
+        answer(400, JSON.stringify({ tag: error._tag }))
+      },
+    )
+  })
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
+  try {
+    return await use((server.address() as AddressInfo).port, outcomes)
+  } finally {
+    server.closeAllConnections()
+    await new Promise((resolve) => server.close(resolve))
+  }
+}
+
+/** Sends bytes as they are and returns everything that came back until the connection closed or `until` was seen. */
+const raw = (
+  port: number,
+  send: (socket: Socket) => void,
+  until: RegExp = /\r\n\r\n\{.*\}$/s,
+): Promise<string> =>
+  new Promise((resolve, reject) => {
+    const socket = connect(port, "127.0.0.1")
+    let text = ""
+    const timer = setTimeout(() => {
+      socket.destroy()
+      reject(new Error(`no answer in time; so far: ${JSON.stringify(text)}`))
+    }, 8000)
+    const done = () => {
+      clearTimeout(timer)
+      socket.destroy()
+      resolve(text)
+    }
+    socket.on("data", (chunk) => {
+      text += chunk.toString("latin1")
+      if (until.test(text)) done()
+    })
+    socket.on("close", done)
+    socket.on("error", () => undefined)
+    socket.on("connect", () => send(socket))
+  })
+
+const head = (length: number | "chunked", boundary = "b", extra = "") =>
+  `POST / HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=${boundary}\r\n${
+    length === "chunked" ? "Transfer-Encoding: chunked" : `Content-Length: ${length}`
+  }\r\n${extra}\r\n`
+
+const post = (port: number, body: string | Buffer, extra = "") => {
+  const bytes = Buffer.from(body as string, "latin1")
+  return raw(port, (socket) => {
+    socket.write(head(bytes.length, "b", extra))
+    socket.write(bytes)
+  })
+}
+
+const part = (name: string, value: string, headers = "") =>
+  `--b\r\nContent-Disposition: form-data; name="${name}"\r\n${headers}\r\n${value}\r\n`
+const filePart = (value: string, headers = "") =>
+  `--b\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n${headers}\r\n${value}\r\n`
+const end = "--b--\r\n"
+
+describe("the receiver takes", () => {
+  it("parts in any order, and leaves an untyped file untyped", () =>
+    withReceiver(async (port, outcomes) => {
+      expect(await post(port, filePart("hello") + part("name", "a.txt") + end)).toMatch(/^HTTP\/1.1 200/)
+      expect(outcomes[0]?.fields.get("name")).toBe("a.txt")
+      expect(outcomes[0]?.file).toMatchObject({ type: undefined, size: 5 })
+      expect(await post(port, part("name", "b") + filePart("x", "Content-Type: text/csv\r\n") + end)).toMatch(/200/)
+      expect(outcomes[1]?.file?.type).toBe("text/csv")
+    }))
+
+  it("a file without a filename, an empty file, an empty field and bytes like half a boundary", () =>
+    withReceiver(async (port, outcomes) => {
+      await post(port, part("file", "") + part("name", "") + end)
+      expect(outcomes[0]?.file?.size).toBe(0)
+      expect(outcomes[0]?.fields.get("name")).toBe("")
+      await post(port, filePart("\r\n--\r\n--a\r\n\r\n-") + end)
+      expect(outcomes[1]?.file?.size).toBe(14)
+    }))
+
+  it("one byte at a time, chunked, with every boundary cut", () =>
+    withReceiver(async (port, outcomes) => {
+      const body = part("name", "x") + filePart("line\r\n--not it\r\n") + end
+      const answer = await raw(port, (socket) => {
+        socket.setNoDelay(true)
+        socket.write(head("chunked"))
+        for (const byte of body) socket.write(`1\r\n${byte}\r\n`)
+        socket.write("0\r\n\r\n")
+      })
+      expect(answer).toMatch(/^HTTP\/1.1 200/)
+      expect(outcomes[0]?.file?.size).toBe(18)
+    }))
+
+  it("more than a slow sink can take at once, whole", () =>
+    withReceiver(
+      async (port, outcomes) => {
+        const content = Buffer.alloc(3_000_000, "0123456789\r\n--")
+        await post(port, Buffer.concat([Buffer.from(filePart("").slice(0, -2)), content, Buffer.from(`\r\n${end}`)]))
+        expect(outcomes[0]?.file).toEqual({
+          type: undefined,
+          size: content.length,
+          sha256: createHash("sha256").update(content).digest("hex"),
+        })
+      },
+      { slowSinkMillis: 2, idleSeconds: 1 },
+    ))
+
+  it("the same parts however the bytes are cut", () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.array(fc.constantFrom("\r", "\n", "-", "b", "x"), { maxLength: 12 }), { minLength: 1, maxLength: 4 }),
+        fc.array(fc.nat({ max: 400 }), { maxLength: 30 }),
+        (values, cuts) => {
+          // "b" may not follow "\r\n--" in a value, or it is a boundary by definition.
+          const texts = values.map((value) => value.join("").replaceAll("\r\n--b", "\r\n--x"))
+          const body = Buffer.from(texts.map((text, index) => part(`p${index}`, text)).join("") + end, "latin1")
+          const got: Array<[string, string]> = []
+          const parser = makeParser("b", {
+            begin: ({ name }) => void got.push([name, ""]),
+            data: (chunk) => {
+              const last = got.at(-1)
+              if (last) last[1] += chunk.toString("latin1")
+            },
+            end: () => undefined,
+          })
+          let at = 0
+          for (const cut of [...cuts.filter((cut) => cut < body.length).sort((a, b) => a - b), body.length]) {
+            parser.push(body.subarray(at, cut))
+            at = cut
+          }
+          expect(parser.complete()).toBe(true)
+          expect(got).toEqual(texts.map((text, index) => [`p${index}`, text]))
+        },
+      ),
+      { numRuns: 300 },
+    )
+  })
+})
+
+const badDisposition = (value: string) => `--b\r\nContent-Disposition: ${value}\r\n\r\nx\r\n${end}`
+
+const hostile: ReadonlyArray<readonly [string, string]> = [
+  ["a bad percent sequence in filename*", badDisposition(`form-data; name="file"; filename*=UTF-8''%E0%A4%A`)],
+  ["a broken UTF-8 sequence in filename*", badDisposition(`form-data; name="file"; filename*=UTF-8''%E0%A4`)],
+  ["an empty body", ""],
+  ["a body without any boundary", "hello"],
+  ["a body cut inside a part's headers", `--b\r\nContent-Disposition: form-d`],
+  ["a body cut inside the file", `--b\r\nContent-Disposition: form-data; name="file"\r\n\r\nhalf`],
+  ["a body cut right before its closing dashes", `${part("name", "x")}--b`],
+  ["a body cut between its closing dashes", `${part("name", "x")}--b-`],
+  ["a part without headers", `--b\r\n\r\nx\r\n${end}`],
+  ["a part whose headers never end", `${part("name", "x")}--b\r\nContent-Disposition: form-data; name="y"\r\n${end}`],
+  ["a header without a colon", `--b\r\nnonsense\r\n\r\nx\r\n${end}`],
+  ["a folded header", `--b\r\nContent-Disposition: form-data;\r\n name="x"\r\n\r\nx\r\n${end}`],
+  ["the same header twice", part("x", "y", "Content-Type: a/b\r\nContent-Type: c/d\r\n") + end],
+  ["giant headers", part("x", "y", `X-Pad: ${"a".repeat(20_000)}\r\n`) + end],
+  ["headers that go on and on", part("x", "y", "X: y\r\n".repeat(100)) + end],
+  ["2,000 fields", Array.from({ length: 2000 }, (_, i) => part(`f${i}`, "x")).join("") + end],
+  ["a giant field", part("name", "x".repeat(300_000)) + end],
+  ["two files", filePart("a") + filePart("b") + end],
+  ["the same field twice", part("name", "a") + part("name", "b") + end],
+  ["a part without a name", badDisposition("form-data")],
+  ["an empty name", badDisposition(`form-data; name=""`)],
+  ["a name given twice", badDisposition(`form-data; name="a"; name="b"`)],
+  ["an unquoted rest", badDisposition(`form-data; name="a" b"`)],
+  ["an attachment", badDisposition(`attachment; name="a"`)],
+  ["a NUL in a name", part("na\0me", "x") + end],
+  ["a CR in a name", part("na\rme", "x") + end],
+  ["a line feed in a name", part("na\nme", "x") + end],
+  ["a base64 part", part("name", "eA==", "Content-Transfer-Encoding: base64\r\n") + end],
+  ["a flood before the first boundary", "x".repeat(100_000) + part("name", "x") + end],
+  ["a flood after the last boundary", part("name", "x") + end + "x".repeat(100_000)],
+]
+
+describe("the receiver refuses", () => {
+  it.each(hostile)("%s", (_, body) =>
+    withReceiver(async (port, outcomes) => {
+      expect(await post(port, body)).toMatch(/^HTTP\/1.1 400 [\s\S]*"tag":"BadRequest"/)
+      expect(outcomes[0]?.error?._tag).toBe("BadRequest")
+      expect(await post(port, part("name", "still alive") + end)).toMatch(/^HTTP\/1.1 200/)
+    }),
+  )
+
+  it.each(["", "; boundary=", `; boundary=""`, `; boundary="${"x".repeat(71)}"`, "; boundary=a\tb;"])(
+    "the Content-Type multipart/form-data%s",
+    (rest) =>
+      withReceiver(async (port, outcomes) => {
+        const answer = await raw(port, (socket) =>
+          socket.write(
+            `POST / HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data${rest}\r\nContent-Length: 1\r\n\r\nx`,
+          ),
+        )
+        expect(answer).toMatch(/^HTTP\/1.1 400/)
+        expect(outcomes[0]?.error?._tag).toBe("BadRequest")
+      }),
+  )
+
+  it("a Content-Length that is too small", () =>
+    withReceiver(async (port, outcomes) => {
+      const body = part("name", "x") + end
+      const answer = await raw(port, (socket) => socket.write(head(body.length - 10) + body))
+      expect(answer).toMatch(/^HTTP\/1.1 400/)
+      expect(outcomes[0]?.error?._tag).toBe("BadRequest")
+    }))
+
+  it("broken chunks, with an answer and without a crash", () =>
+    withReceiver(async (port) => {
+      const answer = await raw(port, (socket) => socket.write(`${head("chunked")}5\r\n--b\r\n\r\nZZ\r\nnonsense`))
+      expect(answer).toMatch(/^HTTP\/1.1 400 Bad Request[\s\S]*"code":"bad_request"/)
+      expect(await post(port, part("name", "x") + end)).toMatch(/^HTTP\/1.1 200/)
+    }))
+
+  it("a sender that stalls, after the idle time", () =>
+    withReceiver(
+      async (port, outcomes) => {
+        const began = Date.now()
+        const answer = await raw(port, (socket) => socket.write(`${head(1000)}--b\r\nContent-Disp`))
+        expect(answer).toMatch(/^HTTP\/1.1 400/)
+        expect(outcomes[0]?.error?._tag).toBe("UploadStalled")
+        expect(Date.now() - began).toBeGreaterThan(900)
+      },
+      { idleSeconds: 1 },
+    ))
+
+  it("nobody for being slow, as long as bytes come", () =>
+    withReceiver(
+      async (port, outcomes) => {
+        const body = part("name", "slow") + end
+        const answer = await raw(port, (socket) => {
+          socket.write(head(body.length))
+          const cuts = [0, 20, 40, 60, body.length]
+          cuts.slice(1).forEach((cut, index) => {
+            setTimeout(() => socket.write(body.slice(cuts[index], cut)), 500 * (index + 1))
+          })
+        })
+        expect(answer).toMatch(/^HTTP\/1.1 200/)
+        expect(outcomes[0]?.error).toBeUndefined()
+      },
+      { idleSeconds: 1 },
+    ))
+
+  it("a client that leaves, as ClientGone", () =>
+    withReceiver(async (port, outcomes) => {
+      await raw(port, (socket) => {
+        socket.write(`${head(1000)}--b\r\n`)
+        setTimeout(() => socket.destroy(), 50)
+      })
+      await expect.poll(() => outcomes[0]?.error?._tag).toBe("ClientGone")
+    }))
+})
+
+describe("an early answer", () => {
+  it("is whole at once, while the client still sends, and ends the connection", () =>
+    withReceiver(
+      async (port) => {
+        let closed = false
+        let answeredWhileSending = false
+        const total = 8 * 1024 * 1024
+        await new Promise<void>((resolve) => {
+          const socket = connect(port, "127.0.0.1")
+          let sent = 0
+          let text = ""
+          const block = Buffer.alloc(64 * 1024)
+          const pump = () => {
+            while (sent < total) {
+              sent += block.length
+              if (!socket.write(block)) return void socket.once("drain", () => setTimeout(pump, 1))
+            }
+          }
+          socket.on("data", (chunk) => {
+            text += chunk.toString("latin1")
+            if (/\{"refused":true\}$/.test(text)) answeredWhileSending ||= sent < total
+          })
+          socket.on("error", () => undefined)
+          socket.on("close", () => {
+            closed = true
+            expect(text).toMatch(/^HTTP\/1.1 403 [\s\S]*connection: close/i)
+            resolve()
+          })
+          socket.write(head(total))
+          pump()
+        })
+        expect(closed).toBe(true)
+        expect(answeredWhileSending).toBe(true)
+      },
+      { refuse: true },
+    ))
+
+  it("to Expect: 100-continue comes without a continue, and closes", () =>
+    withReceiver(
+      async (port) => {
+        const answer = await raw(
+          port,
+          (socket) => socket.write(head(1_000_000, "b", "Expect: 100-continue\r\n")),
+          /never/,
+        )
+        expect(answer).toMatch(/^HTTP\/1.1 403/)
+        expect(answer).not.toContain("100 Continue")
+      },
+      { refuse: true },
+    ))
+
+  it("is not given when the body is welcome: 100 Continue, then the answer", () =>
+    withReceiver(async (port) => {
+      const body = part("name", "x") + end
+      const answer = await raw(port, (socket) => {
+        socket.write(head(body.length, "b", "Expect: 100-continue\r\n"))
+        socket.once("data", () => socket.write(body))
+      })
+      expect(answer).toMatch(/^HTTP\/1.1 100 Continue\r\n\r\nHTTP\/1.1 200/)
+    }))
+})

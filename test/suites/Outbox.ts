@@ -1,0 +1,270 @@
+import { expect, layer } from "@effect/vitest"
+import { Effect } from "effect"
+import { Outbox } from "../../services/Outbox.ts"
+import type { ProjectCaller } from "../../src/domain/Principal.ts"
+import type { SourceEvent } from "../../src/domain/SourceEvent.ts"
+import {
+  callerOf,
+  freshProject,
+  live,
+  principal,
+  publish,
+  removeAs,
+  type SqlLayer,
+  type SuiteOptions,
+  worker,
+} from "./fixtures.ts"
+
+/** Everything written so far has its sequence and stands in the stream. */
+const settle = Effect.gen(function* () {
+  const outbox = yield* Outbox
+  yield* outbox.sequence(10_000)
+  yield* outbox.markPublished(yield* outbox.read({ from: 1, limit: 10_000, unpublishedOnly: true }))
+  return yield* outbox.state
+})
+
+const eventsFrom = Effect.fn(function* (from: number, unpublishedOnly?: boolean) {
+  return yield* (yield* Outbox).read({ from, limit: 10_000, unpublishedOnly })
+})
+
+const sequences = (events: ReadonlyArray<SourceEvent>) => events.map(({ sequence }) => sequence)
+
+const newCaller = Effect.flatMap(freshProject(), (project) => callerOf(project))
+
+const publishMany = (caller: ProjectCaller, count: number) =>
+  Effect.replicateEffect(publish(caller).pipe(Effect.map(({ artifact }) => artifact.id)), count)
+
+/** The contract of services/Outbox, a test a sentence. One database a suite at a time: sequences are global. */
+export const outboxSuite = (name: string, subject: SqlLayer, options: SuiteOptions = {}) =>
+  layer(subject, live)(`Outbox: ${name}`, (it) => {
+    it.effect("sequences begin at 1 and are dense", () =>
+      Effect.gen(function* () {
+        yield* publishMany(yield* newCaller, 3)
+        const { lastSequence, oldestRetained } = yield* settle
+        const numbers = sequences(yield* eventsFrom(1))
+        expect(oldestRetained).toBe(1)
+        expect(numbers).toEqual(Array.from({ length: lastSequence }, (_, index) => index + 1))
+      }),
+    )
+    it.effect("created and deleted give one event each, in order, with the artifact as it was", () =>
+      Effect.gen(function* () {
+        const outbox = yield* Outbox
+        const { lastSequence } = yield* settle
+        const caller = yield* newCaller
+        const { artifact } = yield* publish(caller, { metadata: { a: [1, { b: null }] } })
+        const { artifact: tombstone } = yield* removeAs(caller, artifact.id)
+        yield* removeAs(caller, artifact.id)
+        expect(yield* outbox.sequence(100)).toBe(2)
+        const events = yield* eventsFrom(lastSequence + 1)
+        expect(events.map(({ type }) => type)).toEqual(["artifact.created", "artifact.deleted"])
+        expect(sequences(events)).toEqual([lastSequence + 1, lastSequence + 2])
+        expect(events[0]?.artifact).toEqual(artifact)
+        expect(events[1]?.artifact).toEqual(tombstone)
+        expect(new Set(events.map(({ id }) => id)).size).toBe(2)
+        expect(events[0]?.occurredAt).toEqual(artifact.createdAt)
+      }),
+    )
+    it.effect("an event without a sequence is not read", () =>
+      Effect.gen(function* () {
+        const { lastSequence } = yield* settle
+        yield* publish(yield* newCaller)
+        expect(yield* eventsFrom(lastSequence + 1)).toEqual([])
+        expect((yield* (yield* Outbox).state).lastSequence).toBe(lastSequence)
+      }),
+    )
+    it.effect("sequence takes up to its limit, in the order written, and says how many", () =>
+      Effect.gen(function* () {
+        const outbox = yield* Outbox
+        const { lastSequence } = yield* settle
+        const ids = yield* publishMany(yield* newCaller, 5)
+        expect(yield* outbox.sequence(2)).toBe(2)
+        expect((yield* outbox.state).lastSequence).toBe(lastSequence + 2)
+        expect(yield* outbox.sequence(100)).toBe(3)
+        expect(yield* outbox.sequence(100)).toBe(0)
+        expect((yield* eventsFrom(lastSequence + 1)).map(({ artifact }) => artifact.id)).toEqual(ids)
+      }),
+    )
+    it.effect("read honours from and limit", () =>
+      Effect.gen(function* () {
+        const outbox = yield* Outbox
+        const { lastSequence: last } = yield* settle
+        yield* publishMany(yield* newCaller, 4)
+        yield* outbox.sequence(100)
+        expect(sequences(yield* outbox.read({ from: last + 2, limit: 2 }))).toEqual([last + 2, last + 3])
+        expect(yield* outbox.read({ from: last + 5, limit: 2 })).toEqual([])
+      }),
+    )
+    it.effect("marked events are published: left out of unpublished reads, idempotently, never moving back", () =>
+      Effect.gen(function* () {
+        const outbox = yield* Outbox
+        const { lastSequence: last } = yield* settle
+        yield* publishMany(yield* newCaller, 3)
+        yield* outbox.sequence(100)
+        const events = yield* eventsFrom(last + 1, true)
+        yield* outbox.markPublished(events.slice(0, 2))
+        expect(sequences(yield* eventsFrom(last + 1, true))).toEqual([last + 3])
+        expect((yield* outbox.state).lastPublished).toBe(last + 2)
+        yield* outbox.markPublished(events.slice(0, 1))
+        expect((yield* outbox.state).lastPublished).toBe(last + 2)
+        expect(yield* eventsFrom(last + 1)).toHaveLength(3)
+        yield* outbox.markPublished([])
+      }),
+    )
+    it.effect("a mark meant for another number of the event does nothing", () =>
+      Effect.gen(function* () {
+        const outbox = yield* Outbox
+        const { lastSequence: last } = yield* settle
+        yield* publishMany(yield* newCaller, 1)
+        yield* outbox.sequence(100)
+        const [event] = yield* eventsFrom(last + 1)
+        yield* outbox.markPublished([{ id: event?.id ?? "", sequence: last + 9 }])
+        yield* outbox.markPublished([{ id: "sevt_unknown", sequence: last + 1 }])
+        expect(yield* eventsFrom(last + 1, true)).toHaveLength(1)
+      }),
+    )
+    it.effect("raise numbers unpublished events anew above the top, in order, and leaves published ones", () =>
+      Effect.gen(function* () {
+        const outbox = yield* Outbox
+        yield* settle
+        const caller = yield* newCaller
+        yield* publishMany(caller, 1)
+        const { lastSequence: last } = yield* settle
+        const ids = yield* publishMany(caller, 2)
+        yield* outbox.sequence(100)
+        const stale = yield* eventsFrom(last + 1)
+        const top = last + 50
+        yield* outbox.raise(top)
+        yield* outbox.sequence(100)
+        const events = yield* eventsFrom(last + 1)
+        expect(sequences(events)).toEqual([top + 1, top + 2])
+        expect(events.map(({ artifact }) => artifact.id)).toEqual(ids)
+        expect(sequences(yield* eventsFrom(last))[0]).toBe(last)
+        expect((yield* outbox.state).lastSequence).toBe(top + 2)
+        yield* outbox.markPublished(stale)
+        expect(yield* eventsFrom(last + 1, true)).toHaveLength(2)
+        yield* publishMany(caller, 1)
+        yield* outbox.sequence(100)
+        expect((yield* outbox.state).lastSequence).toBe(top + 3)
+      }),
+    )
+    it.effect("raise below the last sequence never lowers it", () =>
+      Effect.gen(function* () {
+        const outbox = yield* Outbox
+        const { lastSequence } = yield* settle
+        yield* outbox.raise(1)
+        expect((yield* outbox.state).lastSequence).toBe(lastSequence)
+      }),
+    )
+    it.effect("readVisible has one project's published events after a sequence, as the caller may see them", () =>
+      Effect.gen(function* () {
+        const outbox = yield* Outbox
+        const { lastSequence: after } = yield* settle
+        const project = yield* freshProject()
+        const creator = yield* callerOf(project, worker, ["mobius.work.execute"])
+        const viewer = yield* callerOf(project, principal("viewer"), ["mobius.project.view"])
+        const editor = yield* callerOf(project, principal("editor"), ["mobius.project.edit"])
+        const owner = yield* callerOf(project, principal("owner"), [])
+        const stranger = yield* callerOf(project, principal("stranger"), ["mobius.work.execute"])
+        yield* publish(yield* newCaller)
+        const shared = (yield* publish(creator, { owner: owner.principal })).artifact.id
+        const secret = (yield* publish(creator, { owner: owner.principal, visibility: "private" })).artifact.id
+        const seen = (caller: ProjectCaller, from = after) =>
+          outbox
+            .readVisible(caller, { after: from, limit: 100 })
+            .pipe(Effect.map((events) => events.map(({ artifact }) => artifact.id)))
+        yield* outbox.sequence(100)
+        expect(yield* seen(creator)).toEqual([])
+        const { lastSequence } = yield* settle
+        expect(yield* seen(creator)).toEqual([shared, secret])
+        expect(yield* seen(owner)).toEqual([shared, secret])
+        expect(yield* seen(editor)).toEqual([shared, secret])
+        expect(yield* seen(viewer)).toEqual([shared])
+        expect(yield* seen(stranger)).toEqual([])
+        expect(yield* seen(creator, lastSequence)).toEqual([])
+        expect(yield* outbox.readVisible(creator, { after, limit: 1 })).toHaveLength(1)
+      }),
+    )
+    it.effect("prune removes events appended longer ago than the retention, never unpublished ones", () =>
+      Effect.gen(function* () {
+        const outbox = yield* Outbox
+        const caller = yield* newCaller
+        yield* publishMany(caller, 2)
+        const { lastSequence } = yield* settle
+        yield* publishMany(caller, 1)
+        yield* outbox.sequence(100)
+        expect(yield* outbox.prune(3_600)).toBe(0)
+        yield* Effect.sleep("1200 millis")
+        expect(yield* outbox.prune(1)).toBeGreaterThanOrEqual(2)
+        expect(sequences(yield* eventsFrom(1))).toEqual([lastSequence + 1])
+        expect(yield* outbox.state).toMatchObject({ lastSequence: lastSequence + 1, oldestRetained: lastSequence + 1 })
+      }),
+    )
+    it.effect("when nothing is retained the sequence still goes on", () =>
+      Effect.gen(function* () {
+        const outbox = yield* Outbox
+        const caller = yield* newCaller
+        yield* publishMany(caller, 1)
+        const before = yield* settle
+        yield* Effect.sleep("1200 millis")
+        yield* outbox.prune(1)
+        expect(yield* outbox.state).toEqual({ ...before, oldestRetained: undefined })
+        yield* publishMany(caller, 1)
+        expect((yield* settle).lastSequence).toBe(before.lastSequence + 1)
+      }),
+    )
+    it.effect("lag counts what is not in the stream yet, and for how long", () =>
+      Effect.gen(function* () {
+        const outbox = yield* Outbox
+        yield* settle
+        expect(yield* outbox.lag).toEqual({ rows: 0, seconds: 0 })
+        const caller = yield* newCaller
+        yield* publishMany(caller, 1)
+        yield* outbox.sequence(100)
+        yield* publishMany(caller, 1)
+        yield* Effect.sleep("1100 millis")
+        const lag = yield* outbox.lag
+        expect(lag.rows).toBe(2)
+        expect(lag.seconds).toBeGreaterThanOrEqual(1)
+        expect(lag.seconds).toBeLessThan(10)
+      }),
+    )
+    if (options.concurrent === true) {
+      it.effect("callers of sequence at once give each event one number, dense", () =>
+        Effect.gen(function* () {
+          const outbox = yield* Outbox
+          const { lastSequence: last } = yield* settle
+          const ids = yield* publishMany(yield* newCaller, 12)
+          const given = yield* Effect.all(
+            Array.from({ length: 4 }, () => outbox.sequence(5)),
+            { concurrency: "unbounded" },
+          )
+          yield* outbox.sequence(100)
+          expect(given.reduce((sum, count) => sum + count, 0)).toBeLessThanOrEqual(12)
+          const events = yield* eventsFrom(last + 1)
+          expect(sequences(events)).toEqual(Array.from({ length: 12 }, (_, index) => last + 1 + index))
+          expect(events.map(({ artifact }) => artifact.id)).toEqual(ids)
+        }),
+      )
+      it.effect("commits while sequencing lose no event", () =>
+        Effect.gen(function* () {
+          const outbox = yield* Outbox
+          const { lastSequence: last } = yield* settle
+          const caller = yield* newCaller
+          const [ids] = yield* Effect.all(
+            [
+              Effect.all(
+                Array.from({ length: 10 }, () => publishMany(caller, 1)),
+                { concurrency: 5 },
+              ),
+              Effect.replicateEffect(outbox.sequence(3), 10),
+            ],
+            { concurrency: "unbounded" },
+          )
+          yield* outbox.sequence(100)
+          const events = yield* eventsFrom(last + 1)
+          expect(sequences(events)).toEqual(Array.from({ length: 10 }, (_, index) => last + 1 + index))
+          expect(events.map(({ artifact }) => artifact.id).sort()).toEqual(ids.flat().sort())
+        }),
+      )
+    }
+  })

@@ -1,0 +1,44 @@
+import { Layer } from "effect"
+import * as AuthenticatorMemory from "../../layers/Authenticator/Memory.ts"
+import * as ClaimStoreMemory from "../../layers/ClaimStore/Memory.ts"
+import * as MemoryDatabase from "../../layers/clients/Memory.ts"
+import * as NodeCrypto from "../../layers/ContentHasher/NodeCrypto.ts"
+import * as IdsRandom from "../../layers/Ids/Random.ts"
+import * as LeaseVerifierMemory from "../../layers/LeaseVerifier/Memory.ts"
+import * as MetadataStoreMemory from "../../layers/MetadataStore/Memory.ts"
+import * as OutboxMemory from "../../layers/Outbox/Memory.ts"
+import * as ProjectStoreMemory from "../../layers/ProjectStore/Memory.ts"
+import * as RemovalQueueMemory from "../../layers/RemovalQueue/Memory.ts"
+import { authenticatorSuite } from "./Authenticator.ts"
+import { claimStoreSuite } from "./ClaimStore.ts"
+import { contentHasherSuite } from "./ContentHasher.ts"
+import { idsSuite } from "./Ids.ts"
+import { leaseVerifierSuite } from "./LeaseVerifier.ts"
+import { metadataStoreSuite } from "./MetadataStore.ts"
+import { outboxSuite } from "./Outbox.ts"
+import { projectStoreSuite } from "./ProjectStore.ts"
+import { removalQueueSuite } from "./RemovalQueue.ts"
+
+const quota = { defaultQuotaBytes: 5_000 }
+
+const memory = Layer.mergeAll(
+  AuthenticatorMemory.layer,
+  ClaimStoreMemory.layer,
+  LeaseVerifierMemory.layer,
+  MetadataStoreMemory.layer(quota),
+  OutboxMemory.layer,
+  ProjectStoreMemory.layer(quota),
+  RemovalQueueMemory.layer,
+).pipe(Layer.provideMerge(Layer.merge(MemoryDatabase.layer, IdsRandom.layer)))
+
+const concurrent = { concurrent: true }
+
+idsSuite("Random", IdsRandom.layer)
+contentHasherSuite("NodeCrypto", NodeCrypto.layer)
+projectStoreSuite("Memory", memory, concurrent)
+authenticatorSuite("Memory", memory)
+claimStoreSuite("Memory", memory, concurrent)
+leaseVerifierSuite("Memory", memory)
+metadataStoreSuite("Memory", memory, concurrent)
+outboxSuite("Memory", memory, concurrent)
+removalQueueSuite("Memory", memory, concurrent)
