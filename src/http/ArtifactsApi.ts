@@ -51,7 +51,10 @@ export const QuotaJson = Schema.Struct({
 /** The parts of the multipart body; read as a stream by the node, so this schema documents and does not decode. */
 const PublishBody = HttpApiSchema.MultipartStream(
   Schema.Struct({
-    file: Schema.String.annotations({ description: "The bytes; exactly one such part.", jsonSchema: { type: "string", format: "binary" } }),
+    file: Schema.String.annotations({
+      description: "The bytes; exactly one such part.",
+      jsonSchema: { type: "string", format: "binary" },
+    }),
     name: Schema.String.pipe(Schema.minLength(1), Schema.maxLength(256)),
     mime: Schema.optional(Schema.String),
     size_bytes: Schema.optional(Schema.String.annotations({ description: "Must equal the streamed count." })),

@@ -47,9 +47,7 @@ const adminElsewhere = apiError(
 )
 
 /** The caller, who must hold a key of this project; `undefined`: whatever project the key is of. */
-export const projectCaller = (
-  project: string | undefined,
-): Effect.Effect<ProjectCaller, ApiError, CurrentCaller> =>
+export const projectCaller = (project: string | undefined): Effect.Effect<ProjectCaller, ApiError, CurrentCaller> =>
   Effect.flatMap(CurrentCaller, (caller) => {
     if (caller._tag === "AdminCaller") return Effect.fail(adminElsewhere)
     return project === undefined || project === caller.project

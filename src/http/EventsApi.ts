@@ -17,7 +17,8 @@ export const EventsGroup = HttpApiGroup.make("events")
       .annotateContext(
         OpenApi.annotations({
           summary: "The project's source events as server-sent events",
-          description: "Resumes after Last-Event-ID or `after`, whichever is larger; without either it starts from now.",
+          description:
+            "Resumes after Last-Event-ID or `after`, whichever is larger; without either it starts from now.",
         }),
       ),
   )

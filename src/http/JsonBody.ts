@@ -16,6 +16,8 @@ export const describeIssues = (
   issues: ReadonlyArray<{ readonly path: ReadonlyArray<PropertyKey>; readonly message: string }>,
 ): string =>
   issues
+    // An optional value has "absent" as its other form, which helps nobody who gave one.
+    .filter(({ message }) => !message.startsWith("Expected undefined"))
     .map(({ message, path }) => (path.length === 0 ? message : `${path.map(String).join(".")}: ${message}`))
     .join("; ")
     .slice(0, 1000)
@@ -47,9 +49,7 @@ const collect = (req: IncomingMessage, res: ServerResponse): Effect.Effect<Buffe
     req.on("data", onData).on("end", onEnd).on("error", onGone).on("close", onGone)
     req.resume()
     return Effect.sync(stop)
-  }).pipe(
-    Effect.timeoutFail({ duration: "30 seconds", onTimeout: () => badRequest("The body did not come in time.") }),
-  )
+  }).pipe(Effect.timeoutFail({ duration: "30 seconds", onTimeout: () => badRequest("The body did not come in time.") }))
 
 /** Reads and decodes a JSON body of at most 1 MiB. An empty body reads as `{}`. */
 export const jsonBody = <A, I>(

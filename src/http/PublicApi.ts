@@ -40,7 +40,8 @@ export const HealthGroup = HttpApiGroup.make("health")
       .annotateContext(
         OpenApi.annotations({
           summary: "The node takes requests",
-          description: "503 until the dependencies were reached once, and while draining; one lost later is `degraded`.",
+          description:
+            "503 until the dependencies were reached once, and while draining; one lost later is `degraded`.",
         }),
       ),
   )

@@ -4,7 +4,11 @@ import { MetadataStore } from "../../services/MetadataStore.ts"
 import { QuotaCounters } from "../../services/QuotaCounters.ts"
 import type { DependencyUnavailable } from "../../services/Unavailable.ts"
 
-export type ReadyState = { readonly ready: boolean; readonly draining: boolean; readonly degraded: ReadonlyArray<string> }
+export type ReadyState = {
+  readonly ready: boolean
+  readonly draining: boolean
+  readonly degraded: ReadonlyArray<string>
+}
 
 /**
  * Whether the node should get requests. Not before every dependency answered once; a dependency lost later only

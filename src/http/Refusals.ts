@@ -8,7 +8,15 @@ import type { ClaimSuperseded, LeaseInvalid, LeaseLost, LeaseRequired } from "..
 import type { ProjectNotFound } from "../domain/Project.ts"
 import type { QuotaExceeded } from "../domain/Quota.ts"
 import type * as Publish from "../publish/Refusals.ts"
-import { type ApiError, apiError, badRequest, notFound, permissionDenied, unauthorized, unavailable } from "./ApiErrors.ts"
+import {
+  type ApiError,
+  apiError,
+  badRequest,
+  notFound,
+  permissionDenied,
+  unauthorized,
+  unavailable,
+} from "./ApiErrors.ts"
 
 /** Everything the product refuses with, and the faults of what it depends on. */
 export type Refusal =

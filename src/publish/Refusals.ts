@@ -29,7 +29,10 @@ export class PayloadTooLarge extends Schema.TaggedError<PayloadTooLarge>()("Payl
 }) {}
 
 /** The key was used for another name or other bytes. */
-export class IdempotencyKeyConflict extends Schema.TaggedError<IdempotencyKeyConflict>()("IdempotencyKeyConflict", {}) {}
+export class IdempotencyKeyConflict extends Schema.TaggedError<IdempotencyKeyConflict>()(
+  "IdempotencyKeyConflict",
+  {},
+) {}
 
 /** The first upload under the key is still on its way. */
 export class IdempotencyInProgress extends Schema.TaggedError<IdempotencyInProgress>()("IdempotencyInProgress", {}) {}

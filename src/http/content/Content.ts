@@ -102,9 +102,7 @@ const stream = Effect.fnUntraced(function* (
     Effect.gen(function* () {
       const reader = yield* (yield* BlobStore).read(blobKey, part)
       const verify =
-        verifyReads && part.length === artifact.size
-          ? { hash: hasher.start(), sha256: artifact.sha256 }
-          : undefined
+        verifyReads && part.length === artifact.size ? { hash: hasher.start(), sha256: artifact.sha256 } : undefined
       res.writeHead(status, headers)
       yield* Effect.tryPromise({
         try: () => sendBytes(res, reader, part.length, verify),

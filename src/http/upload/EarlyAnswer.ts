@@ -15,8 +15,7 @@ export const continueIfAsked = (req: IncomingMessage, res: ServerResponse): void
 
 /** Whether the request has a body that was not read to its end. */
 export const bodyPending = (req: IncomingMessage): boolean =>
-  !req.complete &&
-  (req.headers["transfer-encoding"] !== undefined || Number(req.headers["content-length"] ?? 0) > 0)
+  !req.complete && (req.headers["transfer-encoding"] !== undefined || Number(req.headers["content-length"] ?? 0) > 0)
 
 /**
  * Answers before the body was read, so that the client can read the answer: all of it goes out at once, then at most

@@ -58,6 +58,7 @@ export const makeParser = (boundary: string, events: PartEvents): MultipartParse
         rest = bytes.subarray(keep)
         return undefined
       }
+      countOutside(found - at)
       state = "delimited"
       return found + delimiter.length
     },

@@ -59,11 +59,7 @@ const collector = (boundary: string, steps: Array<Step>) => {
  * open nothing is read, so that memory stays flat and a slow store slows the client. Rejects with BadRequest,
  * UploadStalled, ClientGone or what a handler threw, and leaves the socket paused; what comes then is the caller's.
  */
-export const receiveMultipart = (
-  req: IncomingMessage,
-  res: ServerResponse,
-  options: ReceiveOptions,
-): Promise<void> =>
+export const receiveMultipart = (req: IncomingMessage, res: ServerResponse, options: ReceiveOptions): Promise<void> =>
   new Promise((resolve, reject) => {
     const steps: Array<Step> = []
     let sink: FileSink | undefined
@@ -98,16 +94,17 @@ export const receiveMultipart = (
 
     /** Performs what is queued until it is done or must wait. Throws what a handler throws. */
     const work = (): void => {
-      let step: Step | undefined
-      while (!settled && !busy && (step = steps.shift()) !== undefined) {
+      if (settled || busy) return
+      for (let step = steps.shift(); step !== undefined; step = steps.shift()) {
         const waiting = perform(step)
         if (waiting === undefined) continue
         busy = true
         clearTimeout(idle)
         req.pause()
         waiting.then(goOn, fail)
+        return
       }
-      if (!busy && ended) finishUp()
+      if (ended) finishUp()
     }
     const guarded = (action: () => void) => {
       try {
@@ -141,7 +138,10 @@ export const receiveMultipart = (
       clearTimeout(idle)
       guarded(work)
     }
-    const onGone = () => fail(new ClientGone())
+    // A body that ended closes too, perhaps while its last bytes are still being stored.
+    const onGone = () => {
+      if (!ended) fail(new ClientGone())
+    }
     const onAbort = () => fail(options.signal.reason)
     const onIdle = () => fail(new UploadStalled({ idleSeconds: options.idleSeconds }))
     let idle = setTimeout(onIdle, options.idleSeconds * 1000)

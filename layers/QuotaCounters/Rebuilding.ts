@@ -1,0 +1,105 @@
+import { Effect } from "effect"
+import type { ProjectHandle } from "../../src/domain/Ids.ts"
+import { QuotaExceeded, type Usage } from "../../src/domain/Quota.ts"
+import { ProjectStore, type QuotaSnapshot } from "../../services/ProjectStore.ts"
+import { type CounterReading, QuotaCounters } from "../../services/QuotaCounters.ts"
+import { DependencyUnavailable } from "../../services/Unavailable.ts"
+
+/** Counters that are not there, or were made by another incarnation of their store. */
+export const missing = Symbol("missing counters")
+export type Missing = typeof missing
+
+/** What a technology must do, each atomically; `missing` changes nothing. */
+export interface RawCounters {
+  readonly reserve: (
+    project: ProjectHandle,
+    uploadId: string,
+    need: number,
+    want: number,
+  ) => Effect.Effect<
+    | { readonly _tag: "Granted"; readonly bytes: number }
+    | ({ readonly _tag: "Refused" } & CounterReading)
+    | Missing,
+    DependencyUnavailable
+  >
+  /** Prolongs the reservation, or brings back one of `bytes` that was lost if it fits. */
+  readonly renew: (project: ProjectHandle, uploadId: string, bytes: number) => Effect.Effect<true | Missing, DependencyUnavailable>
+  /** Ends the upload's reservation, if one is named, and takes newer figures over, if there are any. */
+  readonly settle: (
+    project: ProjectHandle,
+    uploadId: string | undefined,
+    usage: Usage | undefined,
+  ) => Effect.Effect<true | Missing, DependencyUnavailable>
+  readonly read: (
+    project: ProjectHandle,
+  ) => Effect.Effect<(CounterReading & { readonly version: number }) | Missing, DependencyUnavailable>
+  /** Figures are taken over when the counters are missing, older, or `force`d; reservations only when they were missing. */
+  readonly load: (project: ProjectHandle, snapshot: QuotaSnapshot, force: boolean) => Effect.Effect<void, DependencyUnavailable>
+  readonly ping: Effect.Effect<void, DependencyUnavailable>
+}
+
+/** Makes counters that rebuild themselves from the truth whenever they are missing. */
+export const rebuilding = (raw: RawCounters) =>
+  Effect.gen(function* () {
+    const projects = yield* ProjectStore
+    const loadTruth = (project: ProjectHandle, force: boolean) =>
+      Effect.flatMap(projects.quotaSnapshot(project), (snapshot) => raw.load(project, snapshot, force))
+
+    /** Each round finds the counters flushed again only if that happened in between: a few rounds are plenty. */
+    const present = <A, E>(project: ProjectHandle, operation: string, attempt: Effect.Effect<A | Missing, E>) => {
+      const round = (left: number): Effect.Effect<A, E | Effect.Effect.Error<ReturnType<typeof loadTruth>>> =>
+        Effect.flatMap(attempt, (answer) => {
+          if (answer !== missing) return Effect.succeed(answer as A)
+          return left > 0
+            ? Effect.zipRight(loadTruth(project, false), round(left - 1))
+            : new DependencyUnavailable({ dependency: "redis", operation, cause: new Error("the counters keep vanishing") })
+        })
+      return round(5)
+    }
+
+    const reserve = (operation: string) =>
+      Effect.fn(operation)(function* (
+        project: ProjectHandle,
+        uploadId: string,
+        { need, want }: { readonly need: number; readonly want: number },
+      ) {
+        const answer = yield* present(project, operation, raw.reserve(project, uploadId, need, Math.max(need, want)))
+        if (answer._tag === "Granted") return answer.bytes
+        const { limitBytes, usedBytes, reservedBytes } = answer
+        return yield* new QuotaExceeded({ limitBytes, usedBytes, reservedBytes, requestedBytes: need })
+      })
+
+    const settle = (operation: string) =>
+      Effect.fn(operation)(function* (project: ProjectHandle, uploadId: string | undefined, usage: Usage | undefined) {
+        yield* present(project, operation, raw.settle(project, uploadId, usage))
+      })
+    const commit = settle("QuotaCounters.commit")
+    const release = settle("QuotaCounters.release")
+    const refund = settle("QuotaCounters.refund")
+
+    return QuotaCounters.of({
+      reserve: reserve("QuotaCounters.reserve"),
+      extend: reserve("QuotaCounters.extend"),
+      renew: Effect.fn("QuotaCounters.renew")(function* (project, uploadId, bytes) {
+        yield* present(project, "QuotaCounters.renew", raw.renew(project, uploadId, bytes))
+      }),
+      commit: (project, uploadId, usage) => commit(project, uploadId, usage),
+      release: (project, uploadId) => release(project, uploadId, undefined),
+      refund: (project, usage) => refund(project, undefined, usage),
+      usage: Effect.fn("QuotaCounters.usage")(function* (project) {
+        const { version: _, ...reading } = yield* present(project, "QuotaCounters.usage", raw.read(project))
+        return reading
+      }),
+      rebuild: Effect.fn("QuotaCounters.rebuild")(function* (project) {
+        const before = yield* raw.read(project)
+        const snapshot = yield* projects.quotaSnapshot(project)
+        // Read after the counters: a version they claim and Postgres has not reached means Postgres was restored.
+        const restored = before !== missing && before.version > snapshot.usage.version
+        yield* raw.load(project, snapshot, restored)
+        const { version: _, ...reading } = yield* present(project, "QuotaCounters.rebuild", raw.read(project))
+        return reading
+      }),
+      ping: raw.ping,
+    })
+  })
+

@@ -1,0 +1,115 @@
+import { Effect } from "effect"
+import { type BusEntry, EventBus } from "../../services/EventBus.ts"
+import { Outbox } from "../../services/Outbox.ts"
+import type { SourceEvent } from "../domain/SourceEvent.ts"
+import { encodeSourceEvent } from "../domain/SourceEventJson.ts"
+import { Wakeup } from "./Wakeup.ts"
+
+/** Events moved in one step. */
+const batch = 500
+
+const entryOf = (event: SourceEvent): BusEntry => ({
+  sequence: event.sequence,
+  id: event.id,
+  type: event.type,
+  project: event.artifact.project,
+  payload: JSON.stringify(encodeSourceEvent(event)),
+})
+
+/**
+ * One round: new events get their sequences, then the stream is brought to where the outbox is. Returns whether anything
+ * was moved. Any number of relays may run rounds at once: each append is conditional on the stream's top, and what to do
+ * when it is elsewhere is decided from the outbox alone.
+ */
+export const relayRound = Effect.fn("EventRelay.round")(function* () {
+  const outbox = yield* Outbox
+  const bus = yield* EventBus
+  const sequenced = yield* outbox.sequence(batch)
+  // In this order: another relay only ever moves both forward, so a top beyond a later state is beyond Postgres.
+  const top = yield* bus.top
+  const state = yield* outbox.state
+
+  if (top > state.lastSequence) {
+    yield* restored(top, state.lastSequence)
+    return true
+  }
+  const pending = yield* outbox.read({ from: 1, limit: batch, unpublishedOnly: true })
+  const first = pending[0]
+  if (first !== undefined && first.sequence <= top) {
+    // The stream is past this event: it stands there already, or another one does and Postgres was restored.
+    const standing = yield* bus.idAt(first.sequence)
+    if (standing === undefined && (yield* bus.top) < first.sequence) return true
+    if (standing !== first.id) {
+      yield* restored(top, state.lastSequence)
+      return true
+    }
+    yield* outbox.markPublished([first])
+    return true
+  }
+  if (top < state.lastPublished) return yield* refill(top)
+  if (pending.length === 0) return sequenced > 0
+  const run = consecutive(pending)
+  // After a raise the numbering goes on above the stream's top; nothing between was ever given out.
+  const appended = yield* bus.append(top, run.map(entryOf))
+  if (appended._tag === "Appended") yield* outbox.markPublished(run)
+  return true
+})
+
+/** The leading events whose sequences follow each other without a gap. */
+const consecutive = (events: ReadonlyArray<SourceEvent>): ReadonlyArray<SourceEvent> => {
+  const gap = events.findIndex((event, index) => index > 0 && event.sequence !== (events[index - 1]?.sequence ?? 0) + 1)
+  return gap === -1 ? events : events.slice(0, gap)
+}
+
+/** The stream is ahead of Postgres, or holds other events: new sequences go above its top. Never taken for an append. */
+const restored = Effect.fnUntraced(function* (top: number, lastSequence: number) {
+  yield* Effect.logWarning("The event stream is ahead of Postgres, which must have been restored: raising the sequence.").pipe(
+    Effect.annotateLogs({ top, lastSequence }),
+  )
+  yield* (yield* Outbox).raise(Math.max(top, lastSequence))
+})
+
+/** Redis lost its tail, or everything: what Postgres still holds of it goes back, from where a refill starts. */
+const refill = Effect.fnUntraced(function* (from: number) {
+  const outbox = yield* Outbox
+  const bus = yield* EventBus
+  const { lastSequence, oldestRetained } = yield* outbox.state
+  if (oldestRetained === undefined) return false
+  const start = Math.max(from + 1, oldestRetained, lastSequence - bus.maxLength + 1)
+  yield* Effect.logWarning("The event stream lost entries: refilling it.").pipe(Effect.annotateLogs({ from, start }))
+  let top = from
+  let next = start
+  for (;;) {
+    const run = consecutive(yield* outbox.read({ from: next, limit: batch }))
+    const last = run.at(-1)
+    if (last === undefined) return true
+    const appended = yield* bus.append(top, run.map(entryOf))
+    // Another relay is at it, or the stream was lost again: the next round looks anew.
+    if (appended._tag === "Elsewhere") return true
+    yield* outbox.markPublished(run)
+    top = last.sequence
+    next = top + 1
+  }
+})
+
+/** Rounds for ever: at once while there is work, at a ring, or after 200 ms. A fault is logged and retried within 2 s. */
+export const relay = Effect.gen(function* () {
+  const wakeup = yield* Wakeup
+  let pause = 100
+  const round = relayRound().pipe(
+    Effect.tap(() =>
+      Effect.sync(() => {
+        pause = 100
+      }),
+    ),
+    Effect.catchAllCause((cause) =>
+      Effect.gen(function* () {
+        if (pause === 100) yield* Effect.logError("The event relay failed and goes on trying.", cause)
+        pause = Math.min(2000, pause * 2)
+        yield* Effect.sleep(pause)
+        return true
+      }),
+    ),
+  )
+  return yield* Effect.forever(Effect.flatMap(round, (moved) => (moved ? Effect.yieldNow() : wakeup.await(200))))
+})
