@@ -4,7 +4,6 @@ import * as Node from "../layers/stacks/Node.ts"
 import * as Settings from "./Config.ts"
 import { reportFailure } from "./Failure.ts"
 
-Layer.launch(Node.layer.pipe(Layer.provide(Settings.layer))).pipe(
-  reportFailure,
-  NodeRuntime.runMain({ disableErrorReporting: true }),
-)
+NodeRuntime.runMain(reportFailure(Layer.launch(Layer.provide(Node.layer, Settings.layer))), {
+  disableErrorReporting: true,
+})

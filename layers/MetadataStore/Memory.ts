@@ -25,7 +25,7 @@ import { afterCursor, cursorAt, deletable, matches, newestFirst, readable, scope
 const introspectionMillis = 2_000
 
 const leaseHolds = (state: MemoryState, { lease, lineage, project }: CommitRequest, now: number): boolean => {
-  if (lease === undefined) return true
+  if (lease === undefined) return lineage === undefined
   if (lease._tag === "Introspected") {
     const highest = lineage === undefined ? undefined : state.attempts.get(jobKey(project, lineage.jobId))
     return now - lease.askedAtMillis <= introspectionMillis && (lineage?.attempt ?? 0) >= (highest ?? 0)
@@ -114,6 +114,8 @@ export const layer = (options: { readonly defaultQuotaBytes: number }) =>
             const { id, lease, lineage, size } = request
             const row = state.artifacts.get(id)
             const project = state.projects.get(request.project)
+            if (row?.state === "ready" && row.artifact !== undefined && project !== undefined)
+              return Effect.succeed({ artifact: row.artifact, usage: usageOf(project, options.defaultQuotaBytes) })
             if (row?.state !== "pending" || row.upload.project !== request.project || project === undefined)
               return new UploadFenced({ id })
             if (!leaseHolds(state, request, now))

@@ -33,11 +33,16 @@ const embedded = (settings: SettingsShape) =>
     }),
   ).pipe(Layer.provide(DataDirLock.layer({ dataDir: settings.dataDir })))
 
+type StartFault =
+  | Layer.Layer.Error<ReturnType<typeof embedded>>
+  | Layer.Layer.Error<ReturnType<typeof served>>
+  | Layer.Layer.Error<ReturnType<typeof Production.layer>>
+
 /** The whole node, as its settings say. */
 export const layer = Layer.unwrapEffect(
-  Effect.map(Settings, (settings) =>
+  Effect.map(Settings, (settings): Layer.Layer<never, StartFault> =>
     settings.production
-      ? served(settings).pipe(Layer.provide(Production.layer(settings, settings.production)))
-      : embedded(settings),
+      ? Layer.discard(served(settings)).pipe(Layer.provide(Production.layer(settings, settings.production)))
+      : Layer.discard(embedded(settings)),
   ),
 )

@@ -1,0 +1,147 @@
+import { createHash, randomBytes } from "node:crypto"
+import { constants } from "node:fs"
+import { access, type FileHandle, link, open, readdir, readFile, stat, unlink } from "node:fs/promises"
+import { dirname, join } from "node:path"
+import { DateTime, Effect, Layer, Stream } from "effect"
+import { BlobMissing, BlobStore } from "../../services/BlobStore.ts"
+import { DependencyUnavailable } from "../../services/Unavailable.ts"
+import { FileWriter, makeFolder, syncFolder } from "./files/FileWriter.ts"
+import { checkKey } from "./keys.ts"
+
+/** Read at once, in bytes; the buffer of a reader is used again for each chunk. */
+const readSize = 256 * 1024
+
+const isMissing = (error: unknown) => (error as NodeJS.ErrnoException).code === "ENOENT"
+const fault = (operation: string) => (cause: unknown) =>
+  new DependencyUnavailable({ dependency: "blob_store", operation, cause })
+const attempt = <A>(operation: string, run: () => Promise<A>) => Effect.tryPromise({ try: run, catch: fault(operation) })
+
+/** A key's file name: `/` may not stand in one, and `+` may not stand in a key. */
+const nameOf = (key: string) => checkKey(key).replaceAll("/", "+")
+const keyOf = (name: string) => name.replaceAll("+", "/")
+
+const make = (directory: string) =>
+  Effect.gen(function* () {
+    const objects = join(directory, "objects")
+    const temporary = join(directory, "tmp")
+    const identity = join(directory, "store-id")
+    yield* attempt("open", async () => {
+      await makeFolder(objects)
+      await makeFolder(temporary)
+    })
+    const pathOf = (key: string) => {
+      const spread = createHash("sha256").update(key).digest("hex")
+      return join(objects, spread.slice(0, 2), spread.slice(2, 4), nameOf(key))
+    }
+    const missingOr = (key: string, operation: string) => (error: unknown) =>
+      isMissing(error) ? new BlobMissing({ key }) : fault(operation)(error)
+
+    const openToRead = (key: string) =>
+      Effect.acquireRelease(
+        Effect.tryPromise({ try: () => open(pathOf(key), "r"), catch: missingOr(key, "read") }),
+        (handle) => Effect.promise(() => handle.close().catch(() => {})),
+      )
+
+    const reader = (handle: FileHandle, offset: number, length: number) => {
+      const buffer = Buffer.allocUnsafe(Math.min(readSize, length))
+      let at = offset
+      const end = offset + length
+      return {
+        next: async () => {
+          if (at >= end) return undefined
+          const { bytesRead } = await handle.read(buffer, 0, Math.min(buffer.length, end - at), at)
+          if (bytesRead === 0) throw new Error("the file is shorter than the range")
+          at += bytesRead
+          return buffer.subarray(0, bytesRead)
+        },
+      }
+    }
+
+    /** Files of a folder tree with their times; what vanishes meanwhile is left out. */
+    async function* walk(folder: string): AsyncGenerator<{ name: string; size: number; modified: number }> {
+      for (const entry of await readdir(folder, { withFileTypes: true }).catch(() => [])) {
+        const path = join(folder, entry.name)
+        if (entry.isDirectory()) yield* walk(path)
+        else {
+          const found = await stat(path).catch(() => undefined)
+          if (found) yield { name: entry.name, size: found.size, modified: found.mtimeMs }
+        }
+      }
+    }
+
+    return BlobStore.of({
+      open: Effect.fn("BlobStore.open")(function* (key, { size }) {
+        let finished = false
+        const writer = yield* Effect.acquireRelease(
+          Effect.sync(() => new FileWriter(temporary, pathOf(key), nameOf(key))),
+          (draft) => (finished ? Effect.void : Effect.promise(() => draft.discard())),
+        )
+        return {
+          write: (chunk) => writer.write(chunk),
+          finish: attempt("finish", async () => {
+            if (size !== undefined && size !== writer.size)
+              throw new Error(`${writer.size} bytes came instead of ${size}`)
+            await writer.finish()
+            finished = true
+          }).pipe(Effect.uninterruptible, Effect.withSpan("BlobStore.finish")),
+        }
+      }),
+      read: Effect.fn("BlobStore.read")((key, { length, offset }) =>
+        Effect.map(openToRead(key), (handle) => reader(handle, offset, length)),
+      ),
+      stat: Effect.fn("BlobStore.stat")((key) =>
+        Effect.tryPromise({ try: () => stat(pathOf(key)), catch: missingOr(key, "stat") }).pipe(
+          Effect.map(({ mtimeMs, size }) => ({ key, size, modifiedAt: DateTime.unsafeMake(mtimeMs) })),
+        ),
+      ),
+      remove: Effect.fn("BlobStore.remove")((key) =>
+        attempt("remove", async () => {
+          const path = pathOf(key)
+          try {
+            await unlink(path)
+          } catch (error) {
+            if (isMissing(error)) return
+            throw error
+          }
+          await syncFolder(dirname(path))
+        }),
+      ),
+      list: ({ before }) =>
+        Stream.fromAsyncIterable(walk(objects), fault("list")).pipe(
+          Stream.filter(({ modified }) => modified < before.epochMillis),
+          Stream.map(({ modified, name, size }) => ({ key: keyOf(name), size, modifiedAt: DateTime.unsafeMake(modified) })),
+        ),
+      removePartials: Effect.fn("BlobStore.removePartials")(({ before }) =>
+        attempt("removePartials", async () => {
+          let count = 0
+          for await (const { modified, name } of walk(temporary)) {
+            if (modified >= before.epochMillis) continue
+            await unlink(join(temporary, name)).catch(() => {})
+            count++
+          }
+          return count
+        }),
+      ),
+      signedUrl: () => Effect.succeed(undefined),
+      identify: Effect.fn("BlobStore.identify")((storeId) =>
+        attempt("identify", async () => {
+          // Written whole under another name first: a link either makes the name or finds it taken.
+          const draft = join(temporary, `store-id.${randomBytes(6).toString("hex")}`)
+          const handle = await open(draft, "wx", 0o640)
+          await handle.writeFile(storeId)
+          await handle.sync()
+          await handle.close()
+          await link(draft, identity).catch((error: NodeJS.ErrnoException) => {
+            if (error.code !== "EEXIST") throw error
+          })
+          await unlink(draft)
+          await syncFolder(directory)
+          return (await readFile(identity, "utf8")).trim()
+        }),
+      ),
+      ping: attempt("ping", () => access(objects, constants.W_OK)),
+    })
+  })
+
+/** Files under `directory`, which pods may share. Durable by POSIX: synced, renamed, folder synced. */
+export const layer = (options: { readonly directory: string }) => Layer.effect(BlobStore, make(options.directory))

@@ -1,0 +1,199 @@
+import {
+  AbortMultipartUploadCommand,
+  DeleteObjectCommand,
+  GetBucketVersioningCommand,
+  GetObjectCommand,
+  HeadBucketCommand,
+  HeadObjectCommand,
+  ListMultipartUploadsCommand,
+  paginateListObjectsV2,
+  PutObjectCommand,
+  S3ServiceException,
+} from "@aws-sdk/client-s3"
+import { getSignedUrl } from "@aws-sdk/s3-request-presigner"
+import type { Readable } from "node:stream"
+import { Clock, DateTime, Effect, Layer, Stream } from "effect"
+import { BlobMissing, BlobStore, UnsuitableStore } from "../../services/BlobStore.ts"
+import { DependencyUnavailable } from "../../services/Unavailable.ts"
+import { S3 } from "../clients/S3.ts"
+import { checkKey } from "./keys.ts"
+import { PartBudget } from "./s3/PartBudget.ts"
+import { S3Writer } from "./s3/S3Writer.ts"
+
+const prefix = "artifacts/"
+const identityKey = "artifact-store-id"
+
+const nameOf = (key: string) => prefix + checkKey(key)
+const fault = (operation: string) => (cause: unknown) =>
+  new DependencyUnavailable({ dependency: "blob_store", operation, cause })
+const isStatus = (error: unknown, ...statuses: ReadonlyArray<number>) =>
+  error instanceof S3ServiceException && statuses.includes(error.$metadata.httpStatusCode ?? 0)
+
+const make = Effect.gen(function* () {
+  const { client, options, signer } = yield* S3
+  const Bucket = options.bucket
+  const budget = new PartBudget(options.partBytes * options.partsInFlight)
+  const attempt = <A>(operation: string, run: (signal: AbortSignal) => Promise<A>) =>
+    Effect.tryPromise({ try: run, catch: fault(operation) })
+  const missingOr = (key: string, operation: string) => (error: unknown) =>
+    isStatus(error, 404) ? new BlobMissing({ key }) : fault(operation)(error)
+
+  /** The credentials' own end bounds what they sign. */
+  const credentialsEnd = Effect.map(
+    attempt("credentials", async () => (await signer.config.credentials()).expiration?.getTime()),
+    (end) => end ?? Number.POSITIVE_INFINITY,
+  )
+
+  return BlobStore.of({
+    open: Effect.fn("BlobStore.open")(function* (key, { size }) {
+      let finished = false
+      const writer = yield* Effect.acquireRelease(
+        Effect.sync(() => new S3Writer(client, Bucket, nameOf(key), options.partBytes, budget)),
+        // The abort goes on by itself; what it cannot reach, the aged listing of unfinished uploads does.
+        (draft) =>
+          finished
+            ? Effect.void
+            : Effect.ignore(Effect.timeoutOption(Effect.disconnect(Effect.ignore(Effect.tryPromise(() => draft.discard()))), "2 seconds")),
+      )
+      return {
+        write: (chunk) => writer.write(chunk),
+        finish: attempt("finish", async () => {
+          if (size !== undefined && size !== writer.size) throw new Error(`${writer.size} bytes came instead of ${size}`)
+          await writer.finish()
+          finished = true
+        }).pipe(Effect.uninterruptible, Effect.withSpan("BlobStore.finish")),
+      }
+    }),
+
+    read: Effect.fn("BlobStore.read")(function* (key, { length, offset }) {
+      if (length === 0) return { next: async () => undefined }
+      const body = yield* Effect.acquireRelease(
+        Effect.tryPromise({
+          try: async (signal) => {
+            const answer = await client.send(
+              new GetObjectCommand({ Bucket, Key: nameOf(key), Range: `bytes=${offset}-${offset + length - 1}` }),
+              { abortSignal: signal },
+            )
+            if (answer.ContentLength !== length) throw new Error("the store answered another range")
+            return answer.Body as Readable
+          },
+          catch: missingOr(key, "read"),
+        }),
+        (stream) => Effect.sync(() => stream.destroy()),
+      )
+      body.on("error", () => {})
+      const chunks = body[Symbol.asyncIterator]() as AsyncIterator<Uint8Array>
+      return { next: async () => (await chunks.next()).value as Uint8Array | undefined }
+    }),
+
+    stat: Effect.fn("BlobStore.stat")((key) =>
+      Effect.tryPromise({
+        try: () => client.send(new HeadObjectCommand({ Bucket, Key: nameOf(key) })),
+        catch: missingOr(key, "stat"),
+      }).pipe(
+        Effect.map(({ ContentLength, LastModified }) => ({
+          key,
+          size: ContentLength ?? 0,
+          modifiedAt: DateTime.unsafeMake(LastModified ?? 0),
+        })),
+      ),
+    ),
+
+    remove: Effect.fn("BlobStore.remove")((key) =>
+      Effect.asVoid(
+        Effect.tryPromise({
+          try: () =>
+            client.send(new DeleteObjectCommand({ Bucket, Key: nameOf(key) })).catch((error: unknown) => {
+              if (!isStatus(error, 404)) throw error
+            }),
+          catch: fault("remove"),
+        }),
+      ),
+    ),
+
+    list: ({ before }) =>
+      Stream.fromAsyncIterable(paginateListObjectsV2({ client }, { Bucket, Prefix: prefix }), fault("list")).pipe(
+        Stream.mapConcat(({ Contents }) => Contents ?? []),
+        Stream.map(({ Key, LastModified, Size }) => ({
+          key: (Key ?? "").slice(prefix.length),
+          size: Size ?? 0,
+          modifiedAt: DateTime.unsafeMake(LastModified ?? 0),
+        })),
+        Stream.filter(({ modifiedAt }) => DateTime.lessThan(modifiedAt, before)),
+      ),
+
+    removePartials: Effect.fn("BlobStore.removePartials")(({ before }) =>
+      attempt("removePartials", async () => {
+        let count = 0
+        for (let marker = {}, more = true; more;) {
+          const page = await client.send(new ListMultipartUploadsCommand({ Bucket, Prefix: prefix, ...marker }))
+          marker = { KeyMarker: page.NextKeyMarker, UploadIdMarker: page.NextUploadIdMarker }
+          more = page.IsTruncated === true
+          for (const { Initiated, Key, UploadId } of page.Uploads ?? []) {
+            if ((Initiated?.getTime() ?? 0) >= before.epochMillis) continue
+            await client.send(new AbortMultipartUploadCommand({ Bucket, Key, UploadId })).catch((error: unknown) => {
+              if (!isStatus(error, 404)) throw error
+            })
+            count++
+          }
+        }
+        return count
+      }),
+    ),
+
+    signedUrl: Effect.fn("BlobStore.signedUrl")(function* (key, { disposition, mime, ttlSeconds }) {
+      const now = yield* Clock.currentTimeMillis
+      const end = Math.min(now + ttlSeconds * 1000, yield* credentialsEnd)
+      const expiresIn = Math.max(1, Math.floor((end - now) / 1000))
+      const url = yield* attempt("signedUrl", () =>
+        getSignedUrl(
+          signer,
+          new GetObjectCommand({
+            Bucket,
+            Key: nameOf(key),
+            ResponseContentType: mime,
+            ResponseContentDisposition: disposition,
+            ResponseCacheControl: "private, no-cache",
+          }),
+          { expiresIn },
+        ),
+      )
+      return { url, expiresAt: DateTime.unsafeMake(now + expiresIn * 1000) }
+    }),
+
+    identify: Effect.fn("BlobStore.identify")(function* (storeId) {
+      const versioning = yield* attempt("identify", () => client.send(new GetBucketVersioningCommand({ Bucket })))
+      if (versioning.Status === "Enabled")
+        return yield* new UnsuitableStore({
+          reason: `S3_BUCKET "${Bucket}" is versioned, so that a delete would delete nothing: use a bucket without versioning.`,
+        })
+      return yield* attempt("identify", async () => {
+        const read = async () => {
+          const { Body } = await client.send(new GetObjectCommand({ Bucket, Key: identityKey }))
+          return (await Body?.transformToString())?.trim()
+        }
+        const found = await read().catch((error: unknown) => {
+          if (isStatus(error, 404)) return undefined
+          throw error
+        })
+        if (found !== undefined) return found
+        // Two pods at once: the one that comes second is refused, and reads what the first wrote.
+        await client
+          .send(new PutObjectCommand({ Bucket, Key: identityKey, Body: storeId, IfNoneMatch: "*" }))
+          .catch((error: unknown) => {
+            if (!isStatus(error, 409, 412)) throw error
+          })
+        return (await read()) ?? ""
+      })
+    }),
+
+    ping: Effect.asVoid(
+      attempt("ping", (signal) => client.send(new HeadBucketCommand({ Bucket }), { abortSignal: signal })).pipe(
+        Effect.timeoutFail({ duration: "2 seconds", onTimeout: () => fault("ping")(new Error("no answer in time")) }),
+      ),
+    ),
+  })
+})
+
+/** Objects under `artifacts/` in one bucket. */
+export const layer = Layer.effect(BlobStore, make)
