@@ -106,7 +106,7 @@ export class MetadataStore extends Context.Tag("services/MetadataStore")<
     /**
      * The point of truth, one transaction: own row unfenced, claim live by the database's clock and held to the end
      * of the transaction, key still valid, size within the limit in force; then row ready, books raised, event written.
-     * Any refusal leaves everything as it was. After `DependencyUnavailable` the outcome is unknown: ask `outcome`.
+     * Any refusal leaves everything as it was. Repeated after its success it answers the same. After `DependencyUnavailable` the outcome is unknown: ask `outcome`.
      */
     readonly commit: (
       request: CommitRequest,

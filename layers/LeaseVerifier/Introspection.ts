@@ -3,55 +3,72 @@ import { Clock, Effect, Layer, Redacted, Schema } from "effect"
 import { Attempt, Claim, LeaseInvalid, LeaseLost, Visibility } from "../../src/domain/Claim.ts"
 import { ExternalId, ProjectHandle } from "../../src/domain/Ids.ts"
 import { Principal } from "../../src/domain/Principal.ts"
-import { LeaseVerifier, type VerifiedLease } from "../../services/LeaseVerifier.ts"
+import { LeaseVerifier, type LeaseProof, type VerifiedLease } from "../../services/LeaseVerifier.ts"
 import { DependencyUnavailable } from "../../services/Unavailable.ts"
 import { hashOf, sameClaim } from "../ClaimStore/claims.ts"
 import { unavailable } from "../clients/sqlErrors.ts"
 
-const ClaimJson = Schema.Struct({
+/** How long the control plane may take to answer, in milliseconds. */
+const patience = 2000
+
+const optionalId = Schema.optionalWith(ExternalId, { nullable: true })
+
+const Active = Schema.Struct({
+  active: Schema.Literal(true),
   project: ProjectHandle,
-  run_id: Schema.optional(ExternalId),
-  step_id: Schema.optional(ExternalId),
+  run_id: optionalId,
+  step_id: optionalId,
   job_id: ExternalId,
   worker_session_id: ExternalId,
   attempt: Attempt,
-  owner: Schema.Struct(Principal.fields),
+  owner: Principal,
   visibility: Schema.optionalWith(Visibility, { default: () => "shared" as const }),
-  worker_principal_id: Schema.optional(ExternalId),
+  worker_principal_id: optionalId,
 })
-const Answer = Schema.Union(
-  Schema.Struct({ active: Schema.Literal(true), ...ClaimJson.fields }),
-  Schema.Struct({ active: Schema.Literal(false) }),
-)
+const Answer = Schema.Union(Active, Schema.Struct({ active: Schema.Literal(false) }))
 const decodeAnswer = Schema.decodeUnknown(Answer)
-const decodeKnown = Schema.decodeUnknown(Schema.Array(Schema.Struct({ introspected_claim: ClaimJson })))
 
-const claimOf = (json: typeof ClaimJson.Type): Claim =>
+const encodeClaim = Schema.encodeSync(Schema.parseJson(Claim))
+const decodeEnded = Schema.decodeUnknown(Schema.Array(Schema.Struct({ introspected_claim: Schema.parseJson(Claim) })))
+
+const claimOf = (answer: typeof Active.Type): Claim =>
   new Claim({
-    project: json.project,
-    jobId: json.job_id,
-    attempt: json.attempt,
-    workerSessionId: json.worker_session_id,
-    ...(json.run_id !== undefined && { runId: json.run_id }),
-    ...(json.step_id !== undefined && { stepId: json.step_id }),
-    owner: new Principal(json.owner),
-    ...(json.worker_principal_id !== undefined && { workerPrincipalId: json.worker_principal_id }),
-    visibility: json.visibility,
+    project: answer.project,
+    jobId: answer.job_id,
+    attempt: answer.attempt,
+    workerSessionId: answer.worker_session_id,
+    ...(answer.run_id !== undefined && { runId: answer.run_id }),
+    ...(answer.step_id !== undefined && { stepId: answer.step_id }),
+    owner: answer.owner,
+    ...(answer.worker_principal_id !== undefined && { workerPrincipalId: answer.worker_principal_id }),
+    visibility: answer.visibility,
   })
 
-const fault = (cause: unknown) =>
-  new DependencyUnavailable({ dependency: "lease_introspection", operation: "LeaseVerifier.introspect", cause })
+const mayUse = (claim: Claim, principal: Principal): boolean =>
+  claim.workerPrincipalId === undefined || claim.workerPrincipalId === principal.id
 
-/** How long the control plane has for an answer, in milliseconds. */
-const patience = 2000
+interface Asked {
+  readonly project: ProjectHandle
+  readonly principal: Principal
+  readonly token: Redacted.Redacted
+}
 
-const make = (options: { readonly url: URL; readonly token: Redacted.Redacted }) =>
+interface Options {
+  readonly url: URL
+  /** Sent as the bearer token of every question. */
+  readonly token: Redacted.Redacted
+}
+
+const make = (options: Options) =>
   Effect.gen(function* () {
     const sql = yield* SqlClient.SqlClient
 
-    const ask = Effect.fnUntraced(function* (project: string, token: Redacted.Redacted) {
-      const body = yield* Effect.tryPromise({
-        try: async () => {
+    // The causes are this module's own words: an answer that echoes a token must not bring it into the log.
+    const fetchAnswer = ({ project, token }: Asked, operation: string) => {
+      const failed = (reason: string) =>
+        new DependencyUnavailable({ dependency: "lease_introspection", operation, cause: new Error(reason) })
+      return Effect.tryPromise({
+        try: async (): Promise<{ readonly status: number; readonly body: unknown }> => {
           const response = await fetch(options.url, {
             method: "POST",
             headers: {
@@ -63,61 +80,71 @@ const make = (options: { readonly url: URL; readonly token: Redacted.Redacted })
             redirect: "error",
             signal: AbortSignal.timeout(patience),
           })
-          if (response.status !== 200) throw new Error(`the control plane answered ${response.status}`)
-          return response.json()
+          if (response.status === 200) return { status: 200, body: await response.json() }
+          await response.body?.cancel()
+          return { status: response.status, body: undefined }
         },
-        catch: fault,
-      })
-      // What the decoder says of the answer could repeat parts of it.
-      return yield* Effect.mapError(decodeAnswer(body), () => fault(new Error("the control plane's answer is malformed")))
+        catch: (error) =>
+          failed(error instanceof SyntaxError ? "the answer is not JSON" : "no answer within 2 s, or no connection"),
+      }).pipe(
+        Effect.filterOrFail(
+          ({ status }) => status === 200,
+          ({ status }) => failed(`the answer's status is ${status}`),
+        ),
+        Effect.flatMap(({ body }) => Effect.mapError(decodeAnswer(body), () => failed("the answer is malformed"))),
+      )
+    }
+
+    /** The claim the control plane holds by this token now, for this principal; `undefined` when it holds none. */
+    const ask = Effect.fnUntraced(function* (asked: Asked, operation: string) {
+      const askedAtMillis = yield* Clock.currentTimeMillis
+      const answer = yield* fetchAnswer(asked, operation)
+      if (!answer.active) return undefined
+      const claim = claimOf(answer)
+      if (claim.project !== asked.project || !mayUse(claim, asked.principal)) return yield* new LeaseInvalid()
+      const tokenHash = hashOf(asked.token)
+      yield* sql`
+        insert into lease_tokens (token_hash, project, job_id, attempt, introspected_claim, last_seen_at)
+        values (${tokenHash}, ${claim.project}, ${claim.jobId}, ${claim.attempt}, ${encodeClaim(claim)}::text::jsonb,
+          clock_timestamp())
+        on conflict (token_hash) do update set project = excluded.project, job_id = excluded.job_id,
+          attempt = excluded.attempt, introspected_claim = excluded.introspected_claim,
+          last_seen_at = excluded.last_seen_at`.pipe(Effect.catchTag("SqlError", unavailable(operation)))
+      const proof: LeaseProof = { _tag: "Introspected", tokenHash, askedAtMillis }
+      return { claim, proof }
     })
 
-    /** The claim this token was seen to stand for while it was live. */
-    const remembered = Effect.fnUntraced(function* (project: string, hash: Buffer) {
-      const rows = yield* sql`select introspected_claim from lease_tokens
-        where token_hash = ${hash} and project = ${project} and introspected_claim is not null`
-      const [known] = yield* Effect.orDie(decodeKnown(rows))
-      return known && claimOf(known.introspected_claim)
+    /** What an earlier answer said of a token that is dead now. */
+    const remembered = Effect.fnUntraced(function* ({ principal, project, token }: Asked, operation: string) {
+      const rows = yield* sql`
+        select introspected_claim::text as introspected_claim from lease_tokens
+        where token_hash = ${hashOf(token)} and project = ${project} and introspected_claim is not null`.pipe(
+        Effect.catchTag("SqlError", unavailable(operation)),
+      )
+      const [row] = yield* Effect.orDie(decodeEnded(rows))
+      return row !== undefined && mayUse(row.introspected_claim, principal)
+        ? row.introspected_claim
+        : yield* new LeaseInvalid()
     })
-
-    const introspect = Effect.fn("LeaseVerifier.introspect")(
-      function* (request: { readonly project: string; readonly principal: Principal; readonly token: Redacted.Redacted }) {
-        const { principal, project, token } = request
-        const hash = hashOf(token)
-        const askedAtMillis = yield* Clock.currentTimeMillis
-        const answer = yield* ask(project, token)
-        const claim = answer.active ? claimOf(answer) : yield* remembered(project, hash)
-        if (claim === undefined || claim.project !== project) return yield* new LeaseInvalid()
-        if (claim.workerPrincipalId !== undefined && claim.workerPrincipalId !== principal.id)
-          return yield* new LeaseInvalid()
-        if (!answer.active) {
-          const ended: VerifiedLease = { _tag: "Ended", claim }
-          return ended
-        }
-        const { active: _, ...json } = answer
-        yield* sql`insert into lease_tokens (token_hash, project, job_id, attempt, introspected_claim)
-          values (${hash}, ${project}, ${claim.jobId}, ${claim.attempt}, ${JSON.stringify(json)}::jsonb)
-          on conflict (token_hash) do update set last_seen_at = clock_timestamp()`
-        const live: VerifiedLease = { _tag: "Live", claim, proof: { _tag: "Introspected", tokenHash: hash, askedAtMillis } }
-        return live
-      },
-      Effect.catchTag("SqlError", unavailable("LeaseVerifier.introspect")),
-    )
 
     return LeaseVerifier.of({
-      verify: introspect,
+      verify: Effect.fn("LeaseVerifier.verify")(function* (asked) {
+        const held = yield* ask(asked, "LeaseVerifier.verify")
+        const lease: VerifiedLease =
+          held === undefined
+            ? { _tag: "Ended", claim: yield* remembered(asked, "LeaseVerifier.verify") }
+            : { _tag: "Live", ...held }
+        return lease
+      }),
       confirm: Effect.fn("LeaseVerifier.confirm")(function* ({ claim, principal, token }) {
-        const lease = yield* introspect({ project: claim.project, principal, token })
-        if (lease._tag !== "Live" || !sameClaim(lease.claim, claim))
-          return yield* new LeaseLost({ jobId: claim.jobId, attempt: claim.attempt })
-        return lease.proof
+        const held = yield* ask({ project: claim.project, principal, token }, "LeaseVerifier.confirm")
+        return held !== undefined && sameClaim(held.claim, claim)
+          ? held.proof
+          : yield* new LeaseLost({ jobId: claim.jobId, attempt: claim.attempt })
       }),
     })
   })
 
-/**
- * Claims of a control plane of its own: asked by HTTP before the body and right before the commit. What tokens stood
- * for is remembered by their hash, so that a keyed upload can be replayed after its claim's end.
- */
-export const layer = (options: { readonly url: URL; readonly token: Redacted.Redacted }) =>
+/** Claims of a control plane that answers for itself (token introspection). Nothing is believed without asking. */
+export const layer = (options: Options): Layer.Layer<LeaseVerifier, never, SqlClient.SqlClient> =>
   Layer.effect(LeaseVerifier, make(options))

@@ -4,6 +4,7 @@ import { type Begun, type CommitRequest, MetadataStore, UploadFenced } from "../
 import { Artifact, ArtifactNotFound, PermissionDenied } from "../../src/domain/Artifact.ts"
 import { LeaseLost } from "../../src/domain/Claim.ts"
 import type { EventId } from "../../src/domain/Ids.ts"
+import { type Principal, samePrincipal } from "../../src/domain/Principal.ts"
 import { QuotaExceeded } from "../../src/domain/Quota.ts"
 import type { EventType } from "../../src/domain/SourceEvent.ts"
 import {
@@ -24,16 +25,27 @@ import { afterCursor, cursorAt, deletable, matches, newestFirst, readable, scope
 /** An introspected answer may be this old at the commit. */
 const introspectionMillis = 2_000
 
-const leaseHolds = (state: MemoryState, { lease, lineage, project }: CommitRequest, now: number): boolean => {
-  if (lease === undefined) return lineage === undefined
+const leaseHolds = (state: MemoryState, request: CommitRequest, createdBy: Principal, now: number): boolean => {
+  const { lease, lineage, owner, project, visibility } = request
+  if (lease === undefined || lineage === undefined) return lease === undefined && lineage === undefined
   if (lease._tag === "Introspected") {
-    const highest = lineage === undefined ? undefined : state.attempts.get(jobKey(project, lineage.jobId))
-    return now - lease.askedAtMillis <= introspectionMillis && (lineage?.attempt ?? 0) >= (highest ?? 0)
+    const highest = state.attempts.get(jobKey(project, lineage.jobId)) ?? 0
+    return Math.abs(now - lease.askedAtMillis) <= introspectionMillis && lineage.attempt >= highest
   }
   const token = toHex(lease.tokenHash)
   const row = state.tokens.get(token)
   if (row === undefined || row.claim.project !== project || !isLive(row, token, now)) return false
-  return lineage === undefined || (lineage.jobId === row.claim.jobId && lineage.attempt === row.claim.attempt)
+  const { claim } = row
+  return (
+    lineage.jobId === claim.jobId &&
+    lineage.attempt === claim.attempt &&
+    lineage.workerSessionId === claim.workerSessionId &&
+    lineage.runId === claim.runId &&
+    lineage.stepId === claim.stepId &&
+    samePrincipal(owner, claim.owner) &&
+    visibility === claim.visibility &&
+    (claim.workerPrincipalId === undefined || claim.workerPrincipalId === createdBy.id)
+  )
 }
 
 const keyHolds = (state: MemoryState, { keyId, project }: CommitRequest, now: number): boolean =>
@@ -114,11 +126,11 @@ export const layer = (options: { readonly defaultQuotaBytes: number }) =>
             const { id, lease, lineage, size } = request
             const row = state.artifacts.get(id)
             const project = state.projects.get(request.project)
-            if (row?.state === "ready" && row.artifact !== undefined && project !== undefined)
+            const mine = row?.upload.project === request.project
+            if (mine && row.state === "ready" && row.artifact !== undefined && project !== undefined)
               return Effect.succeed({ artifact: row.artifact, usage: usageOf(project, options.defaultQuotaBytes) })
-            if (row?.state !== "pending" || row.upload.project !== request.project || project === undefined)
-              return new UploadFenced({ id })
-            if (!leaseHolds(state, request, now))
+            if (!mine || row.state !== "pending" || project === undefined) return new UploadFenced({ id })
+            if (!leaseHolds(state, request, row.upload.createdBy, now))
               return new LeaseLost(lineage === undefined ? {} : { jobId: lineage.jobId, attempt: lineage.attempt })
             if (!keyHolds(state, request, now)) return new Unauthorized()
             const { limitBytes, usedBytes } = usageOf(project, options.defaultQuotaBytes)

@@ -14,7 +14,6 @@ import {
   leased,
   lineageOf,
   live,
-  principal,
   publish,
   refusal,
   removeAs,
@@ -27,12 +26,9 @@ import {
 } from "./fixtures.ts"
 import { metadataRaces } from "./metadataRaces.ts"
 import { metadataReads } from "./metadataReads.ts"
+import { metadataReplays } from "./metadataReplays.ts"
 
 const newCaller = Effect.flatMap(freshProject(), (project) => callerOf(project))
-const keyed = (key: string, jobId?: string, attempt?: number, who = worker) => ({
-  idempotency: { key, principal: who, jobId, attempt },
-})
-
 /** The contract of services/MetadataStore, a test a sentence. */
 export const metadataStoreSuite = (name: string, subject: SqlLayer, options: SuiteOptions = {}) =>
   layer(subject, live)(`MetadataStore: ${name}`, (it) => {
@@ -93,7 +89,7 @@ export const metadataStoreSuite = (name: string, subject: SqlLayer, options: Sui
       }),
     )
     it.effect(
-      "a row that is unknown, fenced or committed already is UploadFenced to commit, and nothing is charged",
+      "a row that is unknown or fenced is UploadFenced to commit, and nothing is charged",
       () =>
         Effect.gen(function* () {
           const store = yield* MetadataStore
@@ -102,14 +98,26 @@ export const metadataStoreSuite = (name: string, subject: SqlLayer, options: Sui
           yield* store.fence(id)
           yield* store.fence(id)
           const unknown = yield* (yield* Ids).artifact
-          const { artifact } = yield* publish(caller)
-          for (const one of [id, unknown, artifact.id])
+          yield* publish(caller)
+          for (const one of [id, unknown])
             expect(yield* refusal(store.commit(yield* requestOf(caller, one)))).toBe("UploadFenced")
           expect((yield* (yield* ProjectStore).get(caller.project)).usage).toMatchObject({
             usedBytes: 10,
             artifactCount: 1,
           })
         }),
+    )
+    it.effect("lineage, owner or visibility that no lease or another claim than the proof's vouches for is LeaseLost", () =>
+      Effect.gen(function* () {
+        const caller = yield* newCaller
+        const claim = claimOf(caller.project)
+        const { proof } = yield* leased(claim)
+        const given = { lineage: lineageOf(claim), owner: claim.owner, lease: proof }
+        const session = lineageOf(claimOf(caller.project, { workerSessionId: "session:2" }))
+        const lies = [{ lease: undefined }, { lineage: session }, { owner: worker }, { visibility: "private" as const }]
+        for (const lie of lies) expect(yield* refusal(publish(caller, { ...given, ...lie }))).toBe("LeaseLost")
+        yield* publish(caller, given)
+      }),
     )
     it.effect(
       "a claim superseded, released, renewed or expired before the commit is LeaseLost and leaves no trace",
@@ -188,60 +196,6 @@ export const metadataStoreSuite = (name: string, subject: SqlLayer, options: Sui
         yield* projects.put(caller.project, 101)
         const { usage } = yield* store.commit(yield* requestOf(caller, id, { size: 41 }))
         expect(usage).toMatchObject({ usedBytes: 101, limitBytes: 101, artifactCount: 2 })
-      }),
-    )
-    it.effect("a key still on its way is InProgress, a finished one replays what it made, tombstones included", () =>
-      Effect.gen(function* () {
-        const store = yield* MetadataStore
-        const caller = yield* newCaller
-        const first = yield* beginUpload(caller, keyed("k", "job:1", 1))
-        expect((yield* beginUpload(caller, keyed("k", "job:1", 1))).begun).toEqual({ _tag: "InProgress" })
-        expect(yield* store.findReplay(caller.project, keyed("k", "job:1", 1).idempotency)).toEqual({
-          _tag: "InProgress",
-        })
-        const { artifact } = yield* store.commit(yield* requestOf(caller, first.id))
-        const again = yield* beginUpload(caller, keyed("k", "job:1", 1))
-        expect(again.begun).toEqual({ _tag: "Replay", artifact })
-        expect(yield* store.outcome(again.id)).toEqual({ _tag: "Gone" })
-        const { artifact: tombstone } = yield* removeAs(caller, artifact.id)
-        expect(yield* store.findReplay(caller.project, keyed("k", "job:1", 1).idempotency)).toEqual({
-          _tag: "Replay",
-          artifact: tombstone,
-        })
-      }),
-    )
-    it.effect("a key is scoped to project, principal, job and attempt, each", () =>
-      Effect.gen(function* () {
-        const store = yield* MetadataStore
-        const caller = yield* newCaller
-        const other = yield* newCaller
-        const scopes = [
-          keyed("k"),
-          keyed("k", "job:1", 1),
-          keyed("k", "job:1", 2),
-          keyed("k", "job:2", 1),
-          keyed("k2", "job:1", 1),
-          keyed("k", "job:1", 1, principal("worker", "user")),
-          keyed("k", "job:1", 1, principal("other")),
-        ]
-        for (const scope of scopes) {
-          expect(yield* store.findReplay(caller.project, scope.idempotency)).toBeUndefined()
-          expect((yield* beginUpload(caller, scope)).begun).toEqual({ _tag: "Begun" })
-        }
-        expect((yield* beginUpload(caller, keyed("k"))).begun).toEqual({ _tag: "InProgress" })
-        expect((yield* beginUpload(other, keyed("k"))).begun).toEqual({ _tag: "Begun" })
-      }),
-    )
-    it.effect("a fence frees the key, so that the next upload may have it", () =>
-      Effect.gen(function* () {
-        const store = yield* MetadataStore
-        const caller = yield* newCaller
-        const first = yield* beginUpload(caller, keyed("k"))
-        yield* store.fence(first.id)
-        expect(yield* store.findReplay(caller.project, keyed("k").idempotency)).toBeUndefined()
-        const second = yield* beginUpload(caller, keyed("k"))
-        expect(second.begun).toEqual({ _tag: "Begun" })
-        yield* store.commit(yield* requestOf(caller, second.id))
       }),
     )
     it.effect("renewing a fenced or unknown upload is UploadFenced", () =>
@@ -333,6 +287,7 @@ export const metadataStoreSuite = (name: string, subject: SqlLayer, options: Sui
         expect(Either.isRight(yield* Effect.either(store.ping))).toBe(true)
       }),
     )
+    metadataReplays(it)
     metadataReads(it)
     if (options.concurrent === true) metadataRaces(it)
   })

@@ -9,6 +9,7 @@ import {
   callerOf,
   claimOf,
   freshProject,
+  leased,
   lineageOf,
   principal,
   publish,
@@ -117,13 +118,19 @@ export const metadataReads = (it: Vitest.MethodsNonLive<SqlServices, true>) => {
   it.effect("run, step and job filter exactly; mime and name by prefix, literally; all together by and", () =>
     Effect.gen(function* () {
       const caller = yield* newCaller
-      const put = (name: string, mime: string, runId: string, stepId: string, jobId: string) =>
-        publish(caller, { name, mime, lineage: lineageOf(claimOf(caller.project, { runId, stepId, jobId })) }).pipe(
-          Effect.map(({ artifact }) => artifact.id),
-        )
-      const a = yield* put("logs/a_1.txt", "text/plain", "r1", "s1", "j1")
-      const b = yield* put("logs/b%2.png", "image/png", "r1", "s2", "j2")
-      const c = yield* put("out\\c.txt", "text/csv", "r2", "s1", "j1")
+      const put = Effect.fn(function* (
+        name: string,
+        mime: string,
+        ...[runId, stepId, jobId, attempt]: readonly [string, string, string, number]
+      ) {
+        const claim = claimOf(caller.project, { runId, stepId, jobId, attempt })
+        const { proof } = yield* leased(claim)
+        const { owner } = claim
+        return (yield* publish(caller, { name, mime, owner, lineage: lineageOf(claim), lease: proof })).artifact.id
+      })
+      const a = yield* put("logs/a_1.txt", "text/plain", "r1", "s1", "j1", 1)
+      const b = yield* put("logs/b%2.png", "image/png", "r1", "s2", "j2", 1)
+      const c = yield* put("out\\c.txt", "text/csv", "r2", "s1", "j1", 2)
       const free = (yield* publish(caller, { name: "Logs/free", mime: "text/html" })).artifact.id
       const cases: ReadonlyArray<readonly [Partial<ListFilter>, ReadonlyArray<string>]> = [
         [{}, [a, b, c, free]],

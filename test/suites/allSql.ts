@@ -1,0 +1,19 @@
+import { authenticatorSuite } from "./Authenticator.ts"
+import { claimStoreSuite } from "./ClaimStore.ts"
+import type { SqlLayer, SuiteOptions } from "./fixtures.ts"
+import { leaseVerifierSuite } from "./LeaseVerifier.ts"
+import { metadataStoreSuite } from "./MetadataStore.ts"
+import { outboxSuite } from "./Outbox.ts"
+import { projectStoreSuite } from "./ProjectStore.ts"
+import { removalQueueSuite } from "./RemovalQueue.ts"
+
+/** The suites of all services that stand on one database, each over a build of the layer of its own. */
+export const sqlSuites = (name: string, subject: SqlLayer, options: SuiteOptions) => {
+  projectStoreSuite(name, subject, options)
+  authenticatorSuite(name, subject)
+  claimStoreSuite(name, subject, options)
+  leaseVerifierSuite(name, subject)
+  metadataStoreSuite(name, subject, options)
+  outboxSuite(name, subject, options)
+  removalQueueSuite(name, subject, options)
+}

@@ -1,0 +1,53 @@
+import { join } from "node:path"
+import { expect, it } from "@effect/vitest"
+import { Effect, Layer, Redacted } from "effect"
+import { describe, inject } from "vitest"
+import * as DataDirLock from "../../layers/clients/DataDirLock.ts"
+import * as Postgres from "../../layers/clients/Postgres.ts"
+import * as Migrations from "../../layers/migrations/Migrations.ts"
+import { createDatabase } from "../support/postgres.ts"
+import { privateDir, spawnRecorded } from "../support/processes.ts"
+
+const postgresUrl = inject("postgresUrl")
+
+describe("DataDirLock", () => {
+  it.scopedLive("one process holds a folder, another is refused in one sentence, and a killed one holds nothing", () =>
+    Effect.gen(function* () {
+      const home = yield* Effect.acquireRelease(
+        Effect.sync(() => privateDir("lock")),
+        (dir) => Effect.sync(() => dir.remove()),
+      )
+      const dataDir = join(home.path, "data")
+      const holder = yield* Effect.acquireRelease(
+        Effect.promise(() => spawnRecorded(process.execPath, [join(import.meta.dirname, "holdLock.ts"), dataDir])),
+        (spawned) => Effect.sync(() => spawned.child.kill("SIGKILL")),
+      )
+      while (!holder.logs().includes("held") && holder.running()) yield* Effect.sleep("20 millis")
+      expect(holder.logs()).toContain("held")
+      const take = Effect.scoped(Layer.build(DataDirLock.layer({ dataDir })))
+      expect(yield* Effect.flip(take)).toMatchObject({
+        _tag: "DataDirInUse",
+        message: `Another process is using DATA_DIR "${dataDir}": stop it, or set another DATA_DIR.`,
+      })
+      holder.child.kill("SIGKILL")
+      yield* Effect.promise(() => holder.ended)
+      yield* take
+      yield* take
+    }),
+  )
+})
+
+if (postgresUrl !== null)
+  describe("Migrations", () => {
+    it.live("two nodes may migrate at once: each step is applied once, and the check passes afterwards only", () =>
+      Effect.gen(function* () {
+        const url = Redacted.make(yield* Effect.promise(() => createDatabase({ url: postgresUrl })))
+        const node = <A, E>(body: Effect.Effect<A, E, Layer.Layer.Success<ReturnType<typeof Postgres.layer>>>) =>
+          Effect.provide(body, Postgres.layer({ url, poolSize: 2 }))
+        expect(yield* Effect.flip(node(Migrations.check))).toMatchObject({ _tag: "SchemaBehind" })
+        const applied = yield* Effect.all([node(Migrations.migrate), node(Migrations.migrate)], { concurrency: 2 })
+        expect(applied.flat()).toEqual(["0001_tables", "0002_functions"])
+        yield* node(Migrations.check)
+      }),
+    )
+  })
