@@ -12,9 +12,16 @@ import { checkKey } from "./keys.ts"
 const readSize = 256 * 1024
 
 const isMissing = (error: unknown) => (error as NodeJS.ErrnoException).code === "ENOENT"
+const orVanished =
+  <A>(instead: A) =>
+  (error: unknown): A => {
+    if (isMissing(error)) return instead
+    throw error
+  }
 const fault = (operation: string) => (cause: unknown) =>
   new DependencyUnavailable({ dependency: "blob_store", operation, cause })
-const attempt = <A>(operation: string, run: () => Promise<A>) => Effect.tryPromise({ try: run, catch: fault(operation) })
+const attempt = <A>(operation: string, run: () => Promise<A>) =>
+  Effect.tryPromise({ try: run, catch: fault(operation) })
 
 /** A key's file name: `/` may not stand in one, and `+` may not stand in a key. */
 const nameOf = (key: string) => checkKey(key).replaceAll("/", "+")
@@ -36,9 +43,9 @@ const make = (directory: string) =>
     const missingOr = (key: string, operation: string) => (error: unknown) =>
       isMissing(error) ? new BlobMissing({ key }) : fault(operation)(error)
 
-    const openToRead = (key: string) =>
+    const openToRead = (key: string, path: string) =>
       Effect.acquireRelease(
-        Effect.tryPromise({ try: () => open(pathOf(key), "r"), catch: missingOr(key, "read") }),
+        Effect.tryPromise({ try: () => open(path, "r"), catch: missingOr(key, "read") }),
         (handle) => Effect.promise(() => handle.close().catch(() => {})),
       )
 
@@ -59,11 +66,11 @@ const make = (directory: string) =>
 
     /** Files of a folder tree with their times; what vanishes meanwhile is left out. */
     async function* walk(folder: string): AsyncGenerator<{ name: string; size: number; modified: number }> {
-      for (const entry of await readdir(folder, { withFileTypes: true }).catch(() => [])) {
+      for (const entry of await readdir(folder, { withFileTypes: true }).catch(orVanished([]))) {
         const path = join(folder, entry.name)
         if (entry.isDirectory()) yield* walk(path)
         else {
-          const found = await stat(path).catch(() => undefined)
+          const found = await stat(path).catch(orVanished(undefined))
           if (found) yield { name: entry.name, size: found.size, modified: found.mtimeMs }
         }
       }
@@ -87,16 +94,17 @@ const make = (directory: string) =>
         }
       }),
       read: Effect.fn("BlobStore.read")((key, { length, offset }) =>
-        Effect.map(openToRead(key), (handle) => reader(handle, offset, length)),
+        Effect.map(openToRead(key, pathOf(key)), (handle) => reader(handle, offset, length)),
       ),
-      stat: Effect.fn("BlobStore.stat")((key) =>
-        Effect.tryPromise({ try: () => stat(pathOf(key)), catch: missingOr(key, "stat") }).pipe(
+      stat: Effect.fn("BlobStore.stat")((key) => {
+        const path = pathOf(key)
+        return Effect.tryPromise({ try: () => stat(path), catch: missingOr(key, "stat") }).pipe(
           Effect.map(({ mtimeMs, size }) => ({ key, size, modifiedAt: DateTime.unsafeMake(mtimeMs) })),
-        ),
-      ),
-      remove: Effect.fn("BlobStore.remove")((key) =>
-        attempt("remove", async () => {
-          const path = pathOf(key)
+        )
+      }),
+      remove: Effect.fn("BlobStore.remove")((key) => {
+        const path = pathOf(key)
+        return attempt("remove", async () => {
           try {
             await unlink(path)
           } catch (error) {
@@ -104,19 +112,23 @@ const make = (directory: string) =>
             throw error
           }
           await syncFolder(dirname(path))
-        }),
-      ),
+        })
+      }),
       list: ({ before }) =>
         Stream.fromAsyncIterable(walk(objects), fault("list")).pipe(
           Stream.filter(({ modified }) => modified < before.epochMillis),
-          Stream.map(({ modified, name, size }) => ({ key: keyOf(name), size, modifiedAt: DateTime.unsafeMake(modified) })),
+          Stream.map(({ modified, name, size }) => ({
+            key: keyOf(name),
+            size,
+            modifiedAt: DateTime.unsafeMake(modified),
+          })),
         ),
       removePartials: Effect.fn("BlobStore.removePartials")(({ before }) =>
         attempt("removePartials", async () => {
           let count = 0
           for await (const { modified, name } of walk(temporary)) {
             if (modified >= before.epochMillis) continue
-            await unlink(join(temporary, name)).catch(() => {})
+            await unlink(join(temporary, name)).catch(orVanished(undefined))
             count++
           }
           return count

@@ -26,17 +26,20 @@ const identityKey = "artifact-store-id"
 const nameOf = (key: string) => prefix + checkKey(key)
 const fault = (operation: string) => (cause: unknown) =>
   new DependencyUnavailable({ dependency: "blob_store", operation, cause })
+/** A missing bucket is no missing object; HEAD cannot tell the two apart. */
+const isMissing = (error: unknown) =>
+  error instanceof S3ServiceException && (error.name === "NoSuchKey" || error.name === "NotFound")
 const isStatus = (error: unknown, ...statuses: ReadonlyArray<number>) =>
   error instanceof S3ServiceException && statuses.includes(error.$metadata.httpStatusCode ?? 0)
 
 const make = Effect.gen(function* () {
   const { client, options, signer } = yield* S3
   const Bucket = options.bucket
-  const budget = new PartBudget(options.partBytes * options.partsInFlight)
+  const budget = new PartBudget(options.partBytes * options.partsInFlight, options.partBytes)
   const attempt = <A>(operation: string, run: (signal: AbortSignal) => Promise<A>) =>
     Effect.tryPromise({ try: run, catch: fault(operation) })
   const missingOr = (key: string, operation: string) => (error: unknown) =>
-    isStatus(error, 404) ? new BlobMissing({ key }) : fault(operation)(error)
+    isMissing(error) ? new BlobMissing({ key }) : fault(operation)(error)
 
   /** The credentials' own end bounds what they sign. */
   const credentialsEnd = Effect.map(
@@ -53,12 +56,18 @@ const make = Effect.gen(function* () {
         (draft) =>
           finished
             ? Effect.void
-            : Effect.ignore(Effect.timeoutOption(Effect.disconnect(Effect.ignore(Effect.tryPromise(() => draft.discard()))), "2 seconds")),
+            : Effect.ignore(
+                Effect.timeoutOption(
+                  Effect.disconnect(Effect.ignore(Effect.tryPromise(() => draft.discard()))),
+                  "2 seconds",
+                ),
+              ),
       )
       return {
         write: (chunk) => writer.write(chunk),
         finish: attempt("finish", async () => {
-          if (size !== undefined && size !== writer.size) throw new Error(`${writer.size} bytes came instead of ${size}`)
+          if (size !== undefined && size !== writer.size)
+            throw new Error(`${writer.size} bytes came instead of ${size}`)
           await writer.finish()
           finished = true
         }).pipe(Effect.uninterruptible, Effect.withSpan("BlobStore.finish")),
@@ -66,16 +75,19 @@ const make = Effect.gen(function* () {
     }),
 
     read: Effect.fn("BlobStore.read")(function* (key, { length, offset }) {
+      const Key = nameOf(key)
       if (length === 0) return { next: async () => undefined }
       const body = yield* Effect.acquireRelease(
         Effect.tryPromise({
           try: async (signal) => {
             const answer = await client.send(
-              new GetObjectCommand({ Bucket, Key: nameOf(key), Range: `bytes=${offset}-${offset + length - 1}` }),
+              new GetObjectCommand({ Bucket, Key, Range: `bytes=${offset}-${offset + length - 1}` }),
               { abortSignal: signal },
             )
-            if (answer.ContentLength !== length) throw new Error("the store answered another range")
-            return answer.Body as Readable
+            const stream = answer.Body as Readable
+            if (answer.ContentLength === length) return stream
+            stream.destroy()
+            throw new Error("the store answered another range")
           },
           catch: missingOr(key, "read"),
         }),
@@ -86,9 +98,10 @@ const make = Effect.gen(function* () {
       return { next: async () => (await chunks.next()).value as Uint8Array | undefined }
     }),
 
-    stat: Effect.fn("BlobStore.stat")((key) =>
-      Effect.tryPromise({
-        try: () => client.send(new HeadObjectCommand({ Bucket, Key: nameOf(key) })),
+    stat: Effect.fn("BlobStore.stat")((key) => {
+      const Key = nameOf(key)
+      return Effect.tryPromise({
+        try: () => client.send(new HeadObjectCommand({ Bucket, Key })),
         catch: missingOr(key, "stat"),
       }).pipe(
         Effect.map(({ ContentLength, LastModified }) => ({
@@ -96,20 +109,17 @@ const make = Effect.gen(function* () {
           size: ContentLength ?? 0,
           modifiedAt: DateTime.unsafeMake(LastModified ?? 0),
         })),
-      ),
-    ),
+      )
+    }),
 
-    remove: Effect.fn("BlobStore.remove")((key) =>
-      Effect.asVoid(
-        Effect.tryPromise({
-          try: () =>
-            client.send(new DeleteObjectCommand({ Bucket, Key: nameOf(key) })).catch((error: unknown) => {
-              if (!isStatus(error, 404)) throw error
-            }),
-          catch: fault("remove"),
-        }),
-      ),
-    ),
+    remove: Effect.fn("BlobStore.remove")((key) => {
+      const Key = nameOf(key)
+      return attempt("remove", async () => {
+        await client.send(new DeleteObjectCommand({ Bucket, Key })).catch((error: unknown) => {
+          if (!isMissing(error)) throw error
+        })
+      })
+    }),
 
     list: ({ before }) =>
       Stream.fromAsyncIterable(paginateListObjectsV2({ client }, { Bucket, Prefix: prefix }), fault("list")).pipe(
@@ -132,7 +142,7 @@ const make = Effect.gen(function* () {
           for (const { Initiated, Key, UploadId } of page.Uploads ?? []) {
             if ((Initiated?.getTime() ?? 0) >= before.epochMillis) continue
             await client.send(new AbortMultipartUploadCommand({ Bucket, Key, UploadId })).catch((error: unknown) => {
-              if (!isStatus(error, 404)) throw error
+              if (!(error instanceof S3ServiceException && error.name === "NoSuchUpload")) throw error
             })
             count++
           }
@@ -142,6 +152,7 @@ const make = Effect.gen(function* () {
     ),
 
     signedUrl: Effect.fn("BlobStore.signedUrl")(function* (key, { disposition, mime, ttlSeconds }) {
+      const Key = nameOf(key)
       const now = yield* Clock.currentTimeMillis
       const end = Math.min(now + ttlSeconds * 1000, yield* credentialsEnd)
       const expiresIn = Math.max(1, Math.floor((end - now) / 1000))
@@ -150,7 +161,7 @@ const make = Effect.gen(function* () {
           signer,
           new GetObjectCommand({
             Bucket,
-            Key: nameOf(key),
+            Key,
             ResponseContentType: mime,
             ResponseContentDisposition: disposition,
             ResponseCacheControl: "private, no-cache",
@@ -173,7 +184,7 @@ const make = Effect.gen(function* () {
           return (await Body?.transformToString())?.trim()
         }
         const found = await read().catch((error: unknown) => {
-          if (isStatus(error, 404)) return undefined
+          if (isMissing(error)) return undefined
           throw error
         })
         if (found !== undefined) return found

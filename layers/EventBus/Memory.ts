@@ -19,16 +19,15 @@ const make = (options: { readonly maxLength: number }) =>
           return [{ _tag: "Appended" }, { top: added.at(-1)?.sequence ?? before.top, entries }]
         }),
       ),
-      idAt: (sequence) => Effect.map(state.get, ({ entries }) => entries.find((entry) => entry.sequence === sequence)?.id),
+      idAt: (sequence) =>
+        Effect.map(state.get, ({ entries }) => entries.find((entry) => entry.sequence === sequence)?.id),
       subscribe: (after) =>
         Stream.unfoldChunkEffect(after, (last) =>
           state.changes.pipe(
             Stream.map(({ entries }) => entries.filter((entry) => entry.sequence > last)),
             Stream.filter((fresh) => fresh.length > 0),
             Stream.runHead,
-            Effect.map(
-              Option.map((fresh) => [Chunk.fromIterable(fresh), fresh.at(-1)?.sequence ?? last] as const),
-            ),
+            Effect.map(Option.map((fresh) => [Chunk.fromIterable(fresh), fresh.at(-1)?.sequence ?? last] as const)),
           ),
         ),
       ping: Effect.void,

@@ -47,7 +47,13 @@ const make = (options: { readonly maxLength: number }) =>
               if (last !== expectedTop) return last
               if (newest === undefined) return undefined
               yield* sql`insert into event_log ${sql.insert(
-                entries.map(({ sequence, id, type, project, payload }) => ({ sequence, event_id: id, type, project, payload })),
+                entries.map(({ sequence, id, type, project, payload }) => ({
+                  sequence,
+                  event_id: id,
+                  type,
+                  project,
+                  payload,
+                })),
               )}`
               yield* sql`update event_log_head set last = ${newest}`
               yield* sql`delete from event_log where sequence <= ${newest - options.maxLength}`
@@ -62,7 +68,9 @@ const make = (options: { readonly maxLength: number }) =>
       ),
       idAt: Effect.fn("EventBus.idAt")(
         function* (sequence) {
-          const [row] = yield* sql<{ readonly event_id: string }>`select event_id from event_log where sequence = ${sequence}`
+          const [row] = yield* sql<{
+            readonly event_id: string
+          }>`select event_id from event_log where sequence = ${sequence}`
           return row?.event_id
         },
         Effect.catchTag("SqlError", unavailable("EventBus.idAt")),

@@ -42,7 +42,9 @@ const make = (options: { readonly streamKey: string; readonly maxLength: number 
     const key = options.streamKey
     commands.defineCommand("event_append", { numberOfKeys: 1, lua: append })
     const run = (args: ReadonlyArray<string | number>) =>
-      (commands as unknown as { event_append(...args: Array<string | number>): Promise<[number, string]> }).event_append(key, ...args)
+      (
+        commands as unknown as { event_append(...args: Array<string | number>): Promise<[number, string]> }
+      ).event_append(key, ...args)
 
     return EventBus.of({
       maxLength: options.maxLength,

@@ -22,7 +22,8 @@ const make = Effect.gen(function* () {
       for (const [id, { until }] of counters.reservations) if (until <= now) counters.reservations.delete(id)
       return run(counters, now)
     })
-  const reserved = (counters: Counters) => [...counters.reservations.values()].reduce((sum, { bytes }) => sum + bytes, 0)
+  const reserved = (counters: Counters) =>
+    [...counters.reservations.values()].reduce((sum, { bytes }) => sum + bytes, 0)
   const reading = (counters: Counters) => ({
     usedBytes: counters.usage.usedBytes,
     limitBytes: counters.usage.limitBytes,

@@ -17,13 +17,15 @@ export interface RawCounters {
     need: number,
     want: number,
   ) => Effect.Effect<
-    | { readonly _tag: "Granted"; readonly bytes: number }
-    | ({ readonly _tag: "Refused" } & CounterReading)
-    | Missing,
+    { readonly _tag: "Granted"; readonly bytes: number } | ({ readonly _tag: "Refused" } & CounterReading) | Missing,
     DependencyUnavailable
   >
   /** Prolongs the reservation, or brings back one of `bytes` that was lost if it fits. */
-  readonly renew: (project: ProjectHandle, uploadId: string, bytes: number) => Effect.Effect<true | Missing, DependencyUnavailable>
+  readonly renew: (
+    project: ProjectHandle,
+    uploadId: string,
+    bytes: number,
+  ) => Effect.Effect<true | Missing, DependencyUnavailable>
   /** Ends the upload's reservation, if one is named, and takes newer figures over, if there are any. */
   readonly settle: (
     project: ProjectHandle,
@@ -34,7 +36,11 @@ export interface RawCounters {
     project: ProjectHandle,
   ) => Effect.Effect<(CounterReading & { readonly version: number }) | Missing, DependencyUnavailable>
   /** Figures are taken over when the counters are missing, older, or `force`d; reservations only when they were missing. */
-  readonly load: (project: ProjectHandle, snapshot: QuotaSnapshot, force: boolean) => Effect.Effect<void, DependencyUnavailable>
+  readonly load: (
+    project: ProjectHandle,
+    snapshot: QuotaSnapshot,
+    force: boolean,
+  ) => Effect.Effect<void, DependencyUnavailable>
   readonly ping: Effect.Effect<void, DependencyUnavailable>
 }
 
@@ -52,7 +58,11 @@ export const rebuilding = (raw: RawCounters) =>
           if (answer !== missing) return Effect.succeed(answer as A)
           return left > 0
             ? Effect.zipRight(loadTruth(project, false), round(left - 1))
-            : new DependencyUnavailable({ dependency: "redis", operation, cause: new Error("the counters keep vanishing") })
+            : new DependencyUnavailable({
+                dependency: "redis",
+                operation,
+                cause: new Error("the counters keep vanishing"),
+              })
         })
       return round(5)
     }
@@ -102,4 +112,3 @@ export const rebuilding = (raw: RawCounters) =>
       ping: raw.ping,
     })
   })
-

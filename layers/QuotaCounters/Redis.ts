@@ -16,8 +16,7 @@ const keysOf = (project: string) => [
 const make = Effect.gen(function* () {
   const redis = yield* Redis
   const { commands } = redis
-  for (const [name, lua] of Object.entries(scripts))
-    commands.defineCommand(`quota_${name}`, { numberOfKeys: 3, lua })
+  for (const [name, lua] of Object.entries(scripts)) commands.defineCommand(`quota_${name}`, { numberOfKeys: 3, lua })
 
   const call = <A>(
     name: keyof typeof scripts,

@@ -13,7 +13,8 @@ local function drop(upload)
   local bytes = redis.call('HGET', KEYS[2], upload)
   if bytes then
     redis.call('HDEL', KEYS[2], upload)
-    redis.call('HINCRBY', KEYS[1], 'reserved', -bytes)
+    -- Formatted from 0 - bytes, for the minus of an empty file's zero would be "-0", which is no integer to Redis.
+    redis.call('HINCRBY', KEYS[1], 'reserved', string.format('%.0f', 0 - tonumber(bytes)))
   end
   redis.call('ZREM', KEYS[3], upload)
 end

@@ -16,10 +16,13 @@ export class Redis extends Context.Tag("layers/clients/Redis")<
      * another incarnation (a stale snapshot, a failed-over copy) are recognised.
      */
     readonly runId: Effect.Effect<string, DependencyUnavailable>
-    /** A connection of one's own, for commands that block; closed with the scope. */
+    /** A connection of one's own, for commands that block for up to 1 s; closed with the scope. */
     readonly dedicated: Effect.Effect<IORedis, DependencyUnavailable, Scope.Scope>
   }
 >() {}
+
+/** For commands that block, by agreement for 1 s at most: how long a peer may be silent before it counts as gone. */
+const blockingTimeout = 4000
 
 const field = (info: string, name: string) => new RegExp(`^${name}:(.*?)\\r?$`, "m").exec(info)?.[1]
 
@@ -80,10 +83,11 @@ const make = (options: { readonly url: Redacted.Redacted }) =>
       Effect.map((answer) => (Array.isArray(answer) ? answer[1] : undefined)),
       Effect.orElseSucceed(() => undefined),
     )
-    if (policy === undefined) yield* Effect.logWarning("Redis does not tell its maxmemory-policy; it must be noeviction.")
+    if (policy === undefined)
+      yield* Effect.logWarning("Redis does not tell its maxmemory-policy; it must be noeviction.")
     else if (policy !== "noeviction")
       yield* Effect.fail(redisUnavailable("maxmemory-policy, which must be noeviction")(new Error(String(policy))))
-    return Redis.of({ commands, runId, dedicated: open(() => connect()) })
+    return Redis.of({ commands, runId, dedicated: open(() => connect({ commandTimeout: blockingTimeout })) })
   })
 
 export const layer = (options: { readonly url: Redacted.Redacted }) => Layer.scoped(Redis, make(options))

@@ -1,6 +1,6 @@
-import { Effect } from "effect"
+import { Effect, Metric } from "effect"
 import { type BusEntry, EventBus } from "../../services/EventBus.ts"
-import { Outbox } from "../../services/Outbox.ts"
+import { Outbox, type OutboxState } from "../../services/Outbox.ts"
 import type { SourceEvent } from "../domain/SourceEvent.ts"
 import { encodeSourceEvent } from "../domain/SourceEventJson.ts"
 import { Wakeup } from "./Wakeup.ts"
@@ -29,24 +29,23 @@ export const relayRound = Effect.fn("EventRelay.round")(function* () {
   const top = yield* bus.top
   const state = yield* outbox.state
 
+  const pending = yield* outbox.read({ from: 1, limit: batch, unpublishedOnly: true })
+  const first = pending[0]
+
+  if (first !== undefined && first.sequence <= top) {
+    // The stream is past this event: it stands there already, or another one does and Postgres was restored. Asked
+    // twice, for a stream that was flushed since and is being refilled by another relay holds nothing for an instant.
+    const standing = (yield* bus.idAt(first.sequence)) ?? (yield* standingNow(first.sequence))
+    if (standing === first.id) yield* outbox.markPublished([first])
+    else if (standing !== "ahead") yield* restored(top, state.lastSequence)
+    return true
+  }
+  // Only after all that stands was marked: raising numbers the unmarked anew, and they would be appended twice.
   if (top > state.lastSequence) {
     yield* restored(top, state.lastSequence)
     return true
   }
-  const pending = yield* outbox.read({ from: 1, limit: batch, unpublishedOnly: true })
-  const first = pending[0]
-  if (first !== undefined && first.sequence <= top) {
-    // The stream is past this event: it stands there already, or another one does and Postgres was restored.
-    const standing = yield* bus.idAt(first.sequence)
-    if (standing === undefined && (yield* bus.top) < first.sequence) return true
-    if (standing !== first.id) {
-      yield* restored(top, state.lastSequence)
-      return true
-    }
-    yield* outbox.markPublished([first])
-    return true
-  }
-  if (top < state.lastPublished) return yield* refill(top)
+  if (top < state.lastPublished && (yield* refill(top, state))) return true
   if (pending.length === 0) return sequenced > 0
   const run = consecutive(pending)
   // After a raise the numbering goes on above the stream's top; nothing between was ever given out.
@@ -55,41 +54,61 @@ export const relayRound = Effect.fn("EventRelay.round")(function* () {
   return true
 })
 
+/** What stands at a sequence of a stream that is not behind it: an event id, or nothing any more. */
+const standingNow = Effect.fnUntraced(function* (sequence: number) {
+  const bus = yield* EventBus
+  return (yield* bus.top) < sequence ? ("ahead" as const) : yield* bus.idAt(sequence)
+})
+
 /** The leading events whose sequences follow each other without a gap. */
 const consecutive = (events: ReadonlyArray<SourceEvent>): ReadonlyArray<SourceEvent> => {
   const gap = events.findIndex((event, index) => index > 0 && event.sequence !== (events[index - 1]?.sequence ?? 0) + 1)
   return gap === -1 ? events : events.slice(0, gap)
 }
 
-/** The stream is ahead of Postgres, or holds other events: new sequences go above its top. Never taken for an append. */
-const restored = Effect.fnUntraced(function* (top: number, lastSequence: number) {
-  yield* Effect.logWarning("The event stream is ahead of Postgres, which must have been restored: raising the sequence.").pipe(
-    Effect.annotateLogs({ top, lastSequence }),
-  )
-  yield* (yield* Outbox).raise(Math.max(top, lastSequence))
+const restores = Metric.counter("artifact_event_relay_restores", {
+  description: "How often the event stream was found ahead of Postgres, which must have been restored.",
+  incremental: true,
+})
+const refills = Metric.counter("artifact_event_relay_refills", {
+  description: "How often the event stream was found to have lost entries and was refilled.",
+  incremental: true,
 })
 
-/** Redis lost its tail, or everything: what Postgres still holds of it goes back, from where a refill starts. */
-const refill = Effect.fnUntraced(function* (from: number) {
+/**
+ * The stream is ahead of Postgres, or holds other events: new sequences go above its top. Never taken for an append. The
+ * raise is by the top that was read before the events, so that a second relay that saw the same changes nothing.
+ */
+const restored = Effect.fnUntraced(function* (top: number, lastSequence: number) {
+  yield* Effect.logWarning(
+    "The event stream is ahead of Postgres, which must have been restored: raising the sequence.",
+  ).pipe(Effect.annotateLogs({ top, lastSequence }))
+  yield* Metric.increment(restores)
+  yield* (yield* Outbox).raise(top)
+})
+
+/**
+ * Redis lost its tail, or everything: what Postgres still holds of it goes back, from where a refill starts. Unpublished
+ * events are never skipped. Returns whether there was anything to put back.
+ */
+const refill = Effect.fnUntraced(function* (from: number, { lastPublished, oldestRetained }: OutboxState) {
   const outbox = yield* Outbox
   const bus = yield* EventBus
-  const { lastSequence, oldestRetained } = yield* outbox.state
-  if (oldestRetained === undefined) return false
-  const start = Math.max(from + 1, oldestRetained, lastSequence - bus.maxLength + 1)
+  const start = Math.max(from + 1, oldestRetained ?? 1, lastPublished - bus.maxLength + 1)
+  let run = consecutive(yield* outbox.read({ from: start, limit: batch }))
+  if (run.length === 0) return false
   yield* Effect.logWarning("The event stream lost entries: refilling it.").pipe(Effect.annotateLogs({ from, start }))
+  yield* Metric.increment(refills)
   let top = from
-  let next = start
-  for (;;) {
-    const run = consecutive(yield* outbox.read({ from: next, limit: batch }))
-    const last = run.at(-1)
-    if (last === undefined) return true
+  for (let last = run.at(-1); last !== undefined; last = run.at(-1)) {
     const appended = yield* bus.append(top, run.map(entryOf))
     // Another relay is at it, or the stream was lost again: the next round looks anew.
     if (appended._tag === "Elsewhere") return true
     yield* outbox.markPublished(run)
     top = last.sequence
-    next = top + 1
+    run = consecutive(yield* outbox.read({ from: top + 1, limit: batch }))
   }
+  return true
 })
 
 /** Rounds for ever: at once while there is work, at a ring, or after 200 ms. A fault is logged and retried within 2 s. */

@@ -19,12 +19,14 @@ export const abandonedUploads = Effect.fn("Sweeps.abandonedUploads")(function* (
   yield* Effect.forEach(
     stale,
     ({ blobKey, id, project }) =>
-      quota.release(project, id).pipe(
-        Effect.ignoreLogged,
-        Effect.zipRight(blobs.remove(blobKey)),
-        Effect.zipRight(metadata.forget(id)),
-        Effect.ignoreLogged,
-      ),
+      quota
+        .release(project, id)
+        .pipe(
+          Effect.ignoreLogged,
+          Effect.zipRight(blobs.remove(blobKey)),
+          Effect.zipRight(metadata.forget(id)),
+          Effect.ignoreLogged,
+        ),
     { concurrency: 8, discard: true },
   )
   return stale.length

@@ -129,7 +129,7 @@ describe("publishing", () => {
     const socket = await RawSocket.open()
     const type = "multipart/form-data; boundary=b"
     socket.write(
-      head(scene.path, { ...scene.headers(), "Content-Type": type, "Content-Length": "100000000" }) +
+      head(scene.path, { ...scene.headers(), "Content-Type": type, "Content-Length": String(target.maxArtifactBytes) }) +
         '--b\r\nContent-Disposition: form-data; name="colour"\r\n\r\nred\r\n--b\r\n',
     )
     expectRefusal(await socket.answer(1_500), 400, "unknown_field")

@@ -1,6 +1,6 @@
 import { expect, layer } from "@effect/vitest"
 import { Effect, Either, Runtime } from "effect"
-import fc from "fast-check"
+import * as fc from "fast-check"
 import type { MemoryDatabase } from "../../layers/clients/Memory.ts"
 import type { ProjectStore } from "../../services/ProjectStore.ts"
 import { QuotaCounters } from "../../services/QuotaCounters.ts"
@@ -55,13 +55,15 @@ export const quotaCountersSuite = (name: string, subject: QuotaLayer, flush?: Fl
       }),
     )
 
-    it.effect("an empty file reserves nothing and fits a full project", () =>
+    it.effect("an empty file reserves nothing, fits a full project and is given back", () =>
       Effect.gen(function* () {
         const counters = yield* QuotaCounters
         const project = yield* freshProject(100)
         yield* counters.refund(project, yield* books(project, { used: 100 }))
         expect(yield* ask(project, "a", 0)).toBe(0)
         expect(yield* refusal(ask(project, "b", 1))).toBe("QuotaExceeded")
+        yield* counters.release(project, "a")
+        expect(yield* usage(project)).toEqual({ usedBytes: 100, reservedBytes: 0, limitBytes: 100 })
       }),
     )
 

@@ -1,4 +1,4 @@
-import { describe, expect, it } from "@effect/vitest"
+import { describe, expect, it, layer } from "@effect/vitest"
 import { Effect, Layer, TestClock } from "effect"
 import * as QuotaCountersMemory from "../../layers/QuotaCounters/Memory.ts"
 import { QuotaCounters } from "../../services/QuotaCounters.ts"
@@ -10,7 +10,7 @@ const memory = QuotaCountersMemory.layer.pipe(Layer.provideMerge(truth))
 
 quotaCountersSuite("Memory", memory)
 
-describe("QuotaCounters: Memory, its own clock", () => {
+layer(memory)("QuotaCounters: Memory, its clock", (it) => {
   it.effect("a reservation expires 60 s after it was last made, grown or renewed", () =>
     Effect.gen(function* () {
       const counters = yield* QuotaCounters
@@ -25,9 +25,11 @@ describe("QuotaCounters: Memory, its own clock", () => {
       yield* TestClock.adjust("58 seconds")
       expect((yield* usage(project)).reservedBytes).toBe(0)
       expect(yield* ask(project, "next", 100)).toBe(100)
-    }).pipe(Effect.provide(memory)),
+    }),
   )
+})
 
+describe("QuotaCounters: Memory, a new process", () => {
   it.effect("the counters of a new process are made from the truth", () =>
     Effect.gen(function* () {
       const project = yield* freshProject(100)

@@ -1,6 +1,6 @@
 import { expect } from "@effect/vitest"
 import { Effect, Either } from "effect"
-import fc from "fast-check"
+import * as fc from "fast-check"
 import { QuotaCounters } from "../../services/QuotaCounters.ts"
 import { freshProject } from "./fixtures.ts"
 import { ask, books } from "./quotaScene.ts"

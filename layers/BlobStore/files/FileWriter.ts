@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto"
 import { type FileHandle, mkdir, open, rename, unlink } from "node:fs/promises"
 import { dirname, join } from "node:path"
+import { Gathered } from "../Gathered.ts"
 
 /** Bytes gathered before they are written, and the most that may wait before the sender is held back. */
 const gather = 256 * 1024
@@ -23,6 +24,30 @@ export const makeFolder = async (folder: string): Promise<void> => {
   for (let made = folder; made.length >= first.length; made = dirname(made)) await syncFolder(dirname(made))
 }
 
+/** The folders this process knows to be durable, or is making so: a file in a folder is no safer than the folder. */
+const durable = new Map<string, Promise<void>>()
+
+/** Makes a folder in another and syncs that one, once in a process: whoever made the folder may not have got so far. */
+const ensureFolder = (folder: string): Promise<void> => {
+  let ensured = durable.get(folder)
+  if (ensured === undefined) {
+    ensured = mkdir(folder)
+      .catch((error: NodeJS.ErrnoException) => {
+        if (error.code !== "EEXIST") throw error
+      })
+      .then(() => syncFolder(dirname(folder)))
+    durable.set(folder, ensured)
+    ensured.catch(() => durable.delete(folder))
+  }
+  return ensured
+}
+
+/** The two levels of folders that objects are spread over. */
+const ensureSpread = async (folder: string): Promise<void> => {
+  await ensureFolder(dirname(folder))
+  await ensureFolder(folder)
+}
+
 /**
  * One file on its way: gathered, written by one `writev` at a time, synced, then renamed to its final name. Opened at
  * the first write to the disk, which for a small file is its only one.
@@ -31,8 +56,7 @@ export class FileWriter {
   readonly #target: string
   readonly #draft: string
   #handle: FileHandle | undefined
-  #waiting: Array<Uint8Array> = []
-  #waitingBytes = 0
+  readonly #waiting = new Gathered()
   #written = 0
   #flushing: Promise<void> | undefined
   #failure: unknown
@@ -44,15 +68,14 @@ export class FileWriter {
 
   /** Bytes taken so far. */
   get size(): number {
-    return this.#written + this.#waitingBytes
+    return this.#written + this.#waiting.bytes
   }
 
   write(chunk: Uint8Array): Promise<void> | undefined {
     if (this.#failure !== undefined) return Promise.reject(this.#failure)
-    this.#waiting.push(chunk)
-    this.#waitingBytes += chunk.length
-    if (this.#waitingBytes >= gather && this.#flushing === undefined) this.#startFlush()
-    return this.#waitingBytes >= holdBack ? this.#flushing : undefined
+    this.#waiting.add(chunk)
+    if (this.#waiting.bytes >= gather && this.#flushing === undefined) this.#startFlush()
+    return this.#waiting.bytes >= holdBack ? this.#flushing : undefined
   }
 
   #startFlush(): void {
@@ -67,14 +90,12 @@ export class FileWriter {
 
   async #flush(): Promise<void> {
     this.#handle ??= await open(this.#draft, "wx", 0o640)
-    while (this.#waitingBytes >= gather) await this.#writeWaiting(this.#handle)
+    while (this.#waiting.bytes >= gather) await this.#writeWaiting(this.#handle)
   }
 
   async #writeWaiting(handle: FileHandle): Promise<void> {
-    let chunks = this.#waiting
-    let bytes = this.#waitingBytes
-    this.#waiting = []
-    this.#waitingBytes = 0
+    let bytes = this.#waiting.bytes
+    let chunks = this.#waiting.takeAll()
     this.#written += bytes
     while (bytes > 0) {
       const { bytesWritten } = await handle.writev(chunks)
@@ -88,26 +109,20 @@ export class FileWriter {
     await this.#flushing
     if (this.#failure !== undefined) throw this.#failure
     this.#handle ??= await open(this.#draft, "wx", 0o640)
-    if (this.#waitingBytes > 0) await this.#writeWaiting(this.#handle)
+    if (this.#waiting.bytes > 0) await this.#writeWaiting(this.#handle)
     await this.#handle.datasync()
     await this.#handle.close()
     this.#handle = undefined
     const folder = dirname(this.#target)
-    try {
-      await rename(this.#draft, this.#target)
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error
-      await makeFolder(folder)
-      await rename(this.#draft, this.#target)
-    }
+    await ensureSpread(folder)
+    await rename(this.#draft, this.#target)
     await syncFolder(folder)
   }
 
   /** Leaves nothing behind; to be called unless `finish` resolved. */
   async discard(): Promise<void> {
     this.#failure ??= new Error("the write was given up")
-    this.#waiting = []
-    this.#waitingBytes = 0
+    this.#waiting.clear()
     await this.#flushing?.catch(() => {})
     await this.#handle?.close().catch(() => {})
     await unlink(this.#draft).catch(() => {})

@@ -1,57 +1,68 @@
+interface Waiting {
+  readonly owner: object
+  readonly bytes: number
+  readonly grant: () => void
+}
+
 /**
- * The bytes of parts that all writers of a process may hold in memory together. Granted in order as bytes arrive. All
- * of it may end up held by parts that are not full yet, so that nobody could go on: then the one who waits longest is
- * let through beyond the budget, one writer at a time, until something is given back.
+ * The bytes of parts that all writers of a process may hold in memory together, granted in order as bytes arrive. All of
+ * it may end up in parts that are not full yet, so that nobody could go on: hence a reserve of one part, which a single
+ * owner at a time, the one who waits longest, may use until it gives something back. At the most the budget, the reserve
+ * and one chunk are held.
  */
 export class PartBudget {
   #free: number
-  readonly #queue: Array<{ readonly bytes: number; readonly grant: () => void }> = []
-  #nudge: NodeJS.Timeout | undefined
-  readonly #patience: number
+  readonly #reserve: number
+  readonly #queue: Array<Waiting> = []
+  #favoured: object | undefined
 
-  /** `patience` in milliseconds: how long nothing may be given back before the next in line goes beyond the budget. */
-  constructor(bytes: number, patience = 50) {
+  /** Both in bytes; `reserve` is the size of a part. */
+  constructor(bytes: number, reserve: number) {
     this.#free = bytes
-    this.#patience = patience
+    this.#reserve = reserve
   }
 
-  /** `undefined`: granted. Else a promise of the grant. Every grant is to be given back. */
-  take(bytes: number): Promise<void> | undefined {
-    if (this.#queue.length === 0 && this.#free >= bytes) {
+  /**
+   * `undefined`: granted. Else a promise of the grant, to be awaited before the owner takes again. Every grant is to be
+   * given back, by the same owner.
+   */
+  take(owner: object, bytes: number): Promise<void> | undefined {
+    const inTurn = this.#queue.length === 0 && this.#free >= bytes
+    if (inTurn || (owner === this.#favoured && this.#free > -this.#reserve)) {
       this.#free -= bytes
       return undefined
     }
     return new Promise((grant) => {
-      this.#queue.push({ bytes, grant })
-      this.#watch()
+      this.#queue.push({ owner, bytes, grant })
+      this.#serve()
     })
   }
 
-  give(bytes: number): void {
+  /** Ends the owner's claim to the reserve, also with no bytes to give back. */
+  give(owner: object, bytes: number): void {
     this.#free += bytes
-    let first = this.#queue[0]
-    while (first !== undefined && this.#free >= first.bytes) {
-      this.#pass()
-      first = this.#queue[0]
+    if (owner === this.#favoured) this.#favoured = undefined
+    this.#serve()
+  }
+
+  #serve(): void {
+    for (let first = this.#queue[0]; first !== undefined; first = this.#queue[0]) {
+      if (this.#free >= first.bytes) {
+        this.#grant(0)
+        continue
+      }
+      this.#favoured ??= first.owner
+      const favoured = this.#favoured
+      const index = this.#queue.findIndex(({ owner }) => owner === favoured)
+      if (index < 0 || this.#free <= -this.#reserve) return
+      this.#grant(index)
     }
-    clearTimeout(this.#nudge)
-    this.#nudge = undefined
-    this.#watch()
   }
 
-  #pass(): void {
-    const first = this.#queue.shift()
-    if (first === undefined) return
-    this.#free -= first.bytes
-    first.grant()
-  }
-
-  #watch(): void {
-    if (this.#queue.length === 0 || this.#nudge !== undefined) return
-    this.#nudge = setTimeout(() => {
-      this.#nudge = undefined
-      this.#pass()
-      this.#watch()
-    }, this.#patience)
+  #grant(index: number): void {
+    const [waiting] = this.#queue.splice(index, 1)
+    if (waiting === undefined) return
+    this.#free -= waiting.bytes
+    waiting.grant()
   }
 }

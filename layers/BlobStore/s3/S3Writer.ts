@@ -8,6 +8,7 @@ import {
   type S3Client,
   UploadPartCommand,
 } from "@aws-sdk/client-s3"
+import { Gathered } from "../Gathered.ts"
 import type { PartBudget } from "./PartBudget.ts"
 
 /** Parts of one writer that may be on their way at once. */
@@ -25,14 +26,14 @@ export class S3Writer {
   readonly #key: string
   readonly #partBytes: number
   readonly #budget: PartBudget
-  #chunks: Array<Uint8Array> = []
-  #gathered = 0
+  readonly #gathered = new Gathered()
   #total = 0
   #partsBegun = 0
   #held = 0
   #uploadId: Promise<string> | undefined
   readonly #parts: Array<{ readonly PartNumber: number; readonly ETag: string }> = []
   readonly #sending = new Set<Promise<void>>()
+  readonly #givenUp = new AbortController()
   #failure: unknown
   #ended = false
 
@@ -50,36 +51,32 @@ export class S3Writer {
 
   write(chunk: Uint8Array): Promise<void> | undefined {
     if (this.#failure !== undefined) return Promise.reject(this.#failure)
-    const granted = this.#budget.take(chunk.length)
+    const granted = this.#budget.take(this, chunk.length)
     if (granted !== undefined) return granted.then(() => this.#add(chunk))
     return this.#add(chunk)
   }
 
   #add(chunk: Uint8Array): Promise<void> | undefined {
     if (this.#ended) {
-      this.#budget.give(chunk.length)
+      this.#budget.give(this, chunk.length)
       return Promise.reject(this.#failure)
     }
     this.#held += chunk.length
-    this.#chunks.push(chunk)
-    this.#gathered += chunk.length
+    this.#gathered.add(chunk)
     this.#total += chunk.length
-    if (this.#gathered < this.#partBytes) return undefined
+    if (this.#gathered.bytes < this.#partBytes) return undefined
     this.#sendPart()
     return this.#sending.size >= inFlightPerWriter ? Promise.race(this.#sending) : undefined
   }
 
   #takeGathered(): { readonly body: Buffer; readonly bytes: number } {
-    const bytes = this.#gathered
-    const body = Buffer.concat(this.#chunks, bytes)
-    this.#chunks = []
-    this.#gathered = 0
-    return { body, bytes }
+    const { bytes } = this.#gathered
+    return { body: Buffer.concat(this.#gathered.takeAll(), bytes), bytes }
   }
 
   #release(bytes: number): void {
     this.#held -= bytes
-    this.#budget.give(bytes)
+    this.#budget.give(this, bytes)
   }
 
   #sendPart(): void {
@@ -104,6 +101,7 @@ export class S3Writer {
             ContentLength: bytes,
             ContentMD5: md5(body),
           }),
+          { abortSignal: this.#givenUp.signal },
         ),
       )
       .then(({ ETag }) => {
@@ -129,7 +127,13 @@ export class S3Writer {
       const { body, bytes } = this.#takeGathered()
       try {
         await this.#client.send(
-          new PutObjectCommand({ Bucket: this.#bucket, Key: this.#key, Body: body, ContentLength: bytes, ContentMD5: md5(body) }),
+          new PutObjectCommand({
+            Bucket: this.#bucket,
+            Key: this.#key,
+            Body: body,
+            ContentLength: bytes,
+            ContentMD5: md5(body),
+          }),
         )
       } finally {
         this.#release(bytes)
@@ -137,16 +141,22 @@ export class S3Writer {
       this.#ended = true
       return
     }
-    if (this.#gathered > 0) this.#sendPart()
+    if (this.#gathered.bytes > 0) this.#sendPart()
     await Promise.all(this.#sending)
     if (this.#failure !== undefined) throw this.#failure
     const Parts = this.#parts.toSorted((a, b) => a.PartNumber - b.PartNumber)
     const UploadId = await this.#uploadId
     await this.#client.send(
-      new CompleteMultipartUploadCommand({ Bucket: this.#bucket, Key: this.#key, UploadId, MultipartUpload: { Parts } }),
+      new CompleteMultipartUploadCommand({
+        Bucket: this.#bucket,
+        Key: this.#key,
+        UploadId,
+        MultipartUpload: { Parts },
+      }),
     )
     const { ContentLength } = await this.#client.send(new HeadObjectCommand({ Bucket: this.#bucket, Key: this.#key }))
-    if (ContentLength !== this.#total) throw new Error(`the store holds ${ContentLength} bytes instead of ${this.#total}`)
+    if (ContentLength !== this.#total)
+      throw new Error(`the store holds ${ContentLength} bytes instead of ${this.#total}`)
     this.#ended = true
   }
 
@@ -155,9 +165,9 @@ export class S3Writer {
     if (this.#ended) return
     this.#ended = true
     this.#failure ??= new Error("the write was given up")
+    this.#givenUp.abort()
     await Promise.allSettled(this.#sending)
-    this.#chunks = []
-    this.#gathered = 0
+    this.#gathered.clear()
     this.#release(this.#held)
     const UploadId = await this.#uploadId?.catch(() => undefined)
     if (UploadId !== undefined)

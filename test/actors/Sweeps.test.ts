@@ -1,0 +1,190 @@
+import { expect, layer } from "@effect/vitest"
+import { Cause, Effect, Either, Layer, Schedule, Stream, TestClock } from "effect"
+import * as AuthenticatorMemory from "../../layers/Authenticator/Memory.ts"
+import * as BlobStoreMemory from "../../layers/BlobStore/Memory.ts"
+import * as ClaimStoreMemory from "../../layers/ClaimStore/Memory.ts"
+import * as MemoryDatabase from "../../layers/clients/Memory.ts"
+import * as EventBusMemory from "../../layers/EventBus/Memory.ts"
+import * as IdsRandom from "../../layers/Ids/Random.ts"
+import * as MetadataStoreMemory from "../../layers/MetadataStore/Memory.ts"
+import * as OutboxMemory from "../../layers/Outbox/Memory.ts"
+import * as ProjectStoreMemory from "../../layers/ProjectStore/Memory.ts"
+import * as QuotaCountersMemory from "../../layers/QuotaCounters/Memory.ts"
+import * as RemovalQueueMemory from "../../layers/RemovalQueue/Memory.ts"
+import { BlobStore } from "../../services/BlobStore.ts"
+import { EventBus } from "../../services/EventBus.ts"
+import { MetadataStore } from "../../services/MetadataStore.ts"
+import { Outbox } from "../../services/Outbox.ts"
+import { QuotaCounters } from "../../services/QuotaCounters.ts"
+import { RemovalQueue } from "../../services/RemovalQueue.ts"
+import * as Actors from "../../src/actors/Actors.ts"
+import { abandonedUploads, orphanedBlobs, prune, reconcile, removals } from "../../src/actors/Sweeps.ts"
+import * as Wakeup from "../../src/actors/Wakeup.ts"
+import type { ProjectCaller } from "../../src/domain/Principal.ts"
+import { beginUpload, callerOf, freshProject, live, publish, removeAs, requestOf } from "../suites/fixtures.ts"
+import { books, usage } from "../suites/quotaScene.ts"
+
+const quota = { defaultQuotaBytes: 5_000 }
+
+const memory = Layer.mergeAll(AuthenticatorMemory.layer, QuotaCountersMemory.layer).pipe(
+  Layer.provideMerge(
+    Layer.mergeAll(
+      BlobStoreMemory.layer,
+      ClaimStoreMemory.layer,
+      EventBusMemory.layer({ maxLength: 1_000 }),
+      MetadataStoreMemory.layer(quota),
+      OutboxMemory.layer,
+      ProjectStoreMemory.layer(quota),
+      RemovalQueueMemory.layer,
+      Wakeup.layer,
+    ),
+  ),
+  Layer.provideMerge(Layer.merge(MemoryDatabase.layer, IdsRandom.layer)),
+)
+
+const stored = (key: string) =>
+  Effect.scoped(
+    Effect.gen(function* () {
+      const writer = yield* (yield* BlobStore).open(key, {})
+      void writer.write(new Uint8Array(10))
+      yield* writer.finish
+    }),
+  )
+const there = (key: string) =>
+  Effect.map(Effect.either(Effect.flatMap(BlobStore, ({ stat }) => stat(key))), Either.isRight)
+
+const newCaller = Effect.flatMap(freshProject(), (project) => callerOf(project))
+
+/** An upload on its way: row, reservation and bytes. */
+const uploading = (caller: ProjectCaller) =>
+  Effect.gen(function* () {
+    const { id, upload } = yield* beginUpload(caller)
+    yield* (yield* QuotaCounters).reserve(caller.project, id, { need: 10, want: 10 })
+    yield* stored(upload.blobKey)
+    return { id, key: upload.blobKey }
+  })
+
+layer(memory)("Sweeps, on the test's clock", (it) => {
+  it.effect(
+    "an upload nobody renews ends: row fenced, room given back, bytes removed; a running one is not touched",
+    () =>
+      Effect.gen(function* () {
+        const metadata = yield* MetadataStore
+        const caller = yield* newCaller
+        const [silent, running] = [yield* uploading(caller), yield* uploading(caller)]
+        yield* TestClock.adjust("40 seconds")
+        yield* metadata.renew(running.id, 10)
+        yield* (yield* QuotaCounters).renew(caller.project, running.id, 10)
+        expect(yield* abandonedUploads(45)).toBe(0)
+        yield* TestClock.adjust("10 seconds")
+        expect(yield* abandonedUploads(45)).toBe(1)
+        expect([yield* there(silent.key), yield* there(running.key)]).toEqual([false, true])
+        expect((yield* usage(caller.project)).reservedBytes).toBe(10)
+        const commit = (id: typeof silent.id) => Effect.flatMap(requestOf(caller, id), metadata.commit)
+        expect(Either.isLeft(yield* Effect.either(commit(silent.id)))).toBe(true)
+        expect((yield* commit(running.id)).artifact.id).toBe(running.id)
+        expect(yield* abandonedUploads(45)).toBe(0)
+      }),
+  )
+
+  it.effect("bytes that cannot be removed keep their fenced row until they can", () =>
+    Effect.gen(function* () {
+      const blobs = yield* BlobStore
+      const { key } = yield* uploading(yield* newCaller)
+      yield* TestClock.adjust("1 minute")
+      const broken = BlobStore.of({ ...blobs, remove: () => Effect.die("the store is away") })
+      expect(yield* Effect.exit(Effect.provideService(abandonedUploads(45), BlobStore, broken))).toBeDefined()
+      expect(yield* (yield* MetadataStore).unknownBlobKeys([key])).toEqual([])
+      expect(yield* abandonedUploads(45)).toBe(1)
+      expect([yield* there(key), yield* (yield* MetadataStore).unknownBlobKeys([key])]).toEqual([false, [key]])
+    }),
+  )
+
+  it.effect("aged objects no row knows are removed, others are not", () =>
+    Effect.gen(function* () {
+      const caller = yield* newCaller
+      yield* stored("orphan/old")
+      const known = yield* uploading(caller)
+      yield* TestClock.adjust("1 hour")
+      yield* stored("orphan/young")
+      yield* orphanedBlobs(1800)
+      expect([yield* there("orphan/old"), yield* there(known.key), yield* there("orphan/young")]).toEqual([
+        false,
+        true,
+        true,
+      ])
+    }),
+  )
+
+  it.effect("a deleted artifact's object is removed and the removal confirmed; a failed one stays queued", () =>
+    Effect.gen(function* () {
+      const blobs = yield* BlobStore
+      const queue = yield* RemovalQueue
+      const caller = yield* newCaller
+      const artifact = yield* publish(caller)
+      const key = `${caller.project}/${artifact.artifact.id}`
+      yield* stored(key)
+      yield* removeAs(caller, artifact.artifact.id)
+      const before = yield* queue.backlog
+      const broken = BlobStore.of({ ...blobs, remove: () => Effect.die("the store is away") })
+      yield* Effect.exit(Effect.provideService(removals(), BlobStore, broken))
+      expect(yield* queue.backlog).toBe(before)
+      yield* TestClock.adjust("10 minutes")
+      yield* removals()
+      expect([yield* there(key), yield* queue.backlog]).toEqual([false, 0])
+    }),
+  )
+
+  it.effect("reconciliation takes the books over, and pruning leaves unpublished events", () =>
+    Effect.gen(function* () {
+      const caller = yield* newCaller
+      yield* usage(caller.project)
+      yield* books(caller.project, { used: 77 })
+      yield* reconcile()
+      expect((yield* usage(caller.project)).usedBytes).toBe(77)
+      const outbox = yield* Outbox
+      yield* publish(caller)
+      const waiting = (yield* outbox.lag).rows
+      yield* TestClock.adjust("8 days")
+      yield* prune(7 * 86_400)
+      expect((yield* outbox.lag).rows).toBe(waiting)
+    }),
+  )
+})
+
+layer(memory, live)("Actors, as a node runs them", (it) => {
+  it.scoped("every duty is done, and outlives rounds that die", () =>
+    Effect.gen(function* () {
+      const bus = yield* EventBus
+      const queue = yield* RemovalQueue
+      const caller = yield* newCaller
+      let deaths = 0
+      const dying = RemovalQueue.of({
+        ...queue,
+        take: (limit) =>
+          Effect.suspend(() => (++deaths < 3 ? Effect.die(new Cause.RuntimeException("a bug")) : queue.take(limit))),
+      })
+      const duties = Actors.layer({
+        sweepSeconds: 1,
+        abandonedAfterSeconds: 1,
+        orphanSweepSeconds: 1,
+        orphanAgeSeconds: 1,
+        eventRetentionSeconds: 60,
+      }).pipe(Layer.provide(Layer.succeed(RemovalQueue, dying)))
+      const { artifact } = yield* publish(caller)
+      const key = `${caller.project}/${artifact.id}`
+      yield* stored(key)
+      const silent = yield* uploading(caller)
+      yield* stored("orphan/here")
+      yield* Layer.build(duties)
+      yield* removeAs(caller, artifact.id)
+      const events = bus.subscribe(0).pipe(Stream.take(2), Stream.runCollect, Effect.timeout("5 seconds"))
+      expect([...(yield* events)].map(({ type }) => type)).toEqual(["artifact.created", "artifact.deleted"])
+      const gone = Effect.map(Effect.forEach([key, silent.key, "orphan/here"], there), (found) => !found.includes(true))
+      yield* Effect.repeat(gone, { until: (all) => all, schedule: Schedule.spaced(100) }).pipe(
+        Effect.timeout("10 seconds"),
+      )
+      expect([deaths >= 3, yield* queue.backlog]).toEqual([true, 0])
+    }),
+  )
+})
