@@ -52,7 +52,9 @@ export class BlobStore extends Context.Tag("services/BlobStore")<
     /** Every object last written before `before`, in no order, streamed. */
     readonly list: (options: { readonly before: DateTime.Utc }) => Stream.Stream<BlobStat, DependencyUnavailable>
     /** Removes unfinished writes (temporary files, multipart uploads) begun before `before`; returns how many. */
-    readonly removePartials: (options: { readonly before: DateTime.Utc }) => Effect.Effect<number, DependencyUnavailable>
+    readonly removePartials: (options: {
+      readonly before: DateTime.Utc
+    }) => Effect.Effect<number, DependencyUnavailable>
     /**
      * A URL that serves the object by GET as an attachment until `expiresAt`, never later than the credentials that
      * signed it; `undefined` when the store has no URLs of its own and the node must sign and serve.

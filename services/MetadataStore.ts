@@ -10,7 +10,6 @@ import type { Unauthorized } from "./Authenticator.ts"
 import type { LeaseProof } from "./LeaseVerifier.ts"
 import type { DependencyUnavailable } from "./Unavailable.ts"
 
-
 /** The upload's own row is gone or fenced: a sweep took this upload for dead. Nothing was made ready. */
 export class UploadFenced extends Schema.TaggedError<UploadFenced>()("UploadFenced", { id: Schema.String }) {}
 
@@ -27,7 +26,12 @@ export interface PendingUpload {
    * The scope's parts and the caller's key. Unique among the project's pending, ready and deleted artifacts.
    */
   readonly idempotency?:
-    | { readonly key: string; readonly principal: Principal; readonly jobId?: string | undefined; readonly attempt?: number | undefined }
+    | {
+        readonly key: string
+        readonly principal: Principal
+        readonly jobId?: string | undefined
+        readonly attempt?: number | undefined
+      }
     | undefined
 }
 
@@ -99,10 +103,7 @@ export class MetadataStore extends Context.Tag("services/MetadataStore")<
       idempotency: NonNullable<PendingUpload["idempotency"]>,
     ) => Effect.Effect<Exclude<Begun, { _tag: "Begun" }> | undefined, DependencyUnavailable>
     /** Says that the upload lives and how many bytes it holds reserved. To be called every 10 s. */
-    readonly renew: (
-      id: ArtifactId,
-      reservedBytes: number,
-    ) => Effect.Effect<void, UploadFenced | DependencyUnavailable>
+    readonly renew: (id: ArtifactId, reservedBytes: number) => Effect.Effect<void, UploadFenced | DependencyUnavailable>
     /**
      * The point of truth, one transaction: own row unfenced, claim live by the database's clock and held to the end
      * of the transaction, key still valid, size within the limit in force; then row ready, books raised, event written.
@@ -118,7 +119,9 @@ export class MetadataStore extends Context.Tag("services/MetadataStore")<
     readonly outcome: (
       id: ArtifactId,
     ) => Effect.Effect<
-      { readonly _tag: "Ready"; readonly artifact: Artifact; readonly usage: Usage } | { readonly _tag: "Pending" } | { readonly _tag: "Gone" },
+      | { readonly _tag: "Ready"; readonly artifact: Artifact; readonly usage: Usage }
+      | { readonly _tag: "Pending" }
+      | { readonly _tag: "Gone" },
       DependencyUnavailable
     >
     /** First half of giving up: no commit can succeed any more, and the idempotency key is free. Idempotent. */
@@ -134,7 +137,9 @@ export class MetadataStore extends Context.Tag("services/MetadataStore")<
       DependencyUnavailable
     >
     /** Those of the keys that no pending, fenced or ready artifact and no queued removal knows. */
-    readonly unknownBlobKeys: (keys: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<string>, DependencyUnavailable>
+    readonly unknownBlobKeys: (
+      keys: ReadonlyArray<string>,
+    ) => Effect.Effect<ReadonlyArray<string>, DependencyUnavailable>
     /** With `includeDeleted`, tombstones too. */
     readonly find: (
       caller: ProjectCaller,
@@ -145,11 +150,17 @@ export class MetadataStore extends Context.Tag("services/MetadataStore")<
     readonly findContent: (
       caller: ProjectCaller,
       id: string,
-    ) => Effect.Effect<{ readonly artifact: Artifact; readonly blobKey: string }, ArtifactNotFound | DependencyUnavailable>
+    ) => Effect.Effect<
+      { readonly artifact: Artifact; readonly blobKey: string },
+      ArtifactNotFound | DependencyUnavailable
+    >
     /** For URLs the node signed itself: the signature is the right to read. */
     readonly findSigned: (
       id: string,
-    ) => Effect.Effect<{ readonly artifact: Artifact; readonly blobKey: string }, ArtifactNotFound | DependencyUnavailable>
+    ) => Effect.Effect<
+      { readonly artifact: Artifact; readonly blobKey: string },
+      ArtifactNotFound | DependencyUnavailable
+    >
     /** Newest first by (createdAt, id); deleted ones by the same order. */
     readonly list: (caller: ProjectCaller, filter: ListFilter) => Effect.Effect<Page, BadCursor | DependencyUnavailable>
     /**
@@ -167,4 +178,3 @@ export class MetadataStore extends Context.Tag("services/MetadataStore")<
     readonly ping: Effect.Effect<void, DependencyUnavailable>
   }
 >() {}
-

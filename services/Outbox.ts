@@ -48,4 +48,3 @@ export class Outbox extends Context.Tag("services/Outbox")<
     readonly lag: Effect.Effect<{ readonly rows: number; readonly seconds: number }, DependencyUnavailable>
   }
 >() {}
-

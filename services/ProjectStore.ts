@@ -22,7 +22,10 @@ export class ProjectStore extends Context.Tag("services/ProjectStore")<
     ) => Effect.Effect<{ readonly project: Project; readonly usage: Usage }, DependencyUnavailable>
     readonly get: (
       handle: ProjectHandle,
-    ) => Effect.Effect<{ readonly project: Project; readonly usage: Usage; readonly pendingCount: number }, ProjectNotFound | DependencyUnavailable>
+    ) => Effect.Effect<
+      { readonly project: Project; readonly usage: Usage; readonly pendingCount: number },
+      ProjectNotFound | DependencyUnavailable
+    >
     readonly quotaSnapshot: (
       handle: ProjectHandle,
     ) => Effect.Effect<QuotaSnapshot, ProjectNotFound | DependencyUnavailable>

@@ -11,12 +11,12 @@ const filesIn = (folder: string): Array<string> =>
     .toSorted()
 
 const importsOf = (file: string): Array<string> =>
-  [...readFileSync(join(root, file), "utf8").matchAll(/^(?:import|export)\b(?:[^"';]*?\bfrom)?\s*["']([^"']+)["']/gm)].map(
-    (match) => {
-      const target = match[1] ?? ""
-      return target.startsWith(".") ? relative(root, resolve(dirname(join(root, file)), target)) : target
-    },
-  )
+  [
+    ...readFileSync(join(root, file), "utf8").matchAll(/^(?:import|export)\b(?:[^"';]*?\bfrom)?\s*["']([^"']+)["']/gm),
+  ].map((match) => {
+    const target = match[1] ?? ""
+    return target.startsWith(".") ? relative(root, resolve(dirname(join(root, file)), target)) : target
+  })
 
 const product = ["src", "services", "layers"].flatMap(filesIn)
 const graph = new Map(product.map((file) => [file, importsOf(file)]))
@@ -63,7 +63,9 @@ describe("architecture", () => {
   it("only the commands and the stacks import layers", () => {
     expect(
       forbidden(
-        (file) => file.startsWith("services/") || (file.startsWith("src/") && !["src/main.ts", "src/migrate.ts"].includes(file)),
+        (file) =>
+          file.startsWith("services/") ||
+          (file.startsWith("src/") && !["src/main.ts", "src/migrate.ts"].includes(file)),
         (target) => target.startsWith("layers/"),
       ),
     ).toEqual([])
@@ -86,14 +88,17 @@ describe("architecture", () => {
     expect(
       forbidden(
         (file) => /^src\/http\/\w+Api\.ts$/.test(file),
-        (target) => /Http\.ts$/.test(target) || target.startsWith("src/publish/Publish") || target.startsWith("layers/"),
+        (target) =>
+          /Http\.ts$/.test(target) || target.startsWith("src/publish/Publish") || target.startsWith("layers/"),
       ),
     ).toEqual([])
   })
 
   it("the environment is read in src/Config.ts alone", () => {
     const readers = product.filter(
-      (file) => file !== "src/Config.ts" && /process\.env|\bConfig\.(string|redacted|nonEmptyString)\(/.test(readFileSync(join(root, file), "utf8")),
+      (file) =>
+        file !== "src/Config.ts" &&
+        /process\.env|\bConfig\.(string|redacted|nonEmptyString)\(/.test(readFileSync(join(root, file), "utf8")),
     )
     expect(readers).toEqual([])
   })
@@ -116,25 +121,32 @@ describe("architecture", () => {
   })
 
   it("keeps the agreed top level", () => {
-    const agreed = /^(package\.json|package-lock\.json|tsconfig\.json|src|services|layers|test|k8s|README\.md|LICENSE|node_modules|\..*)$/
+    const agreed =
+      /^(package\.json|package-lock\.json|tsconfig\.json|src|services|layers|test|k8s|README\.md|LICENSE|node_modules|\..*)$/
     expect(readdirSync(root).filter((name) => !agreed.test(name))).toEqual([])
   })
 
   it("the README documents every key of the configuration, and no other", () => {
     const config = readFileSync(join(root, "src/Config.ts"), "utf8")
     const keys = new Set(
-      [...config.matchAll(/(?:integer|flag|optional\w+|connectionUrl|Config\.\w+)\(\s*"([A-Z][A-Z0-9_]+)"/g)].map((match) => match[1]),
+      [...config.matchAll(/(?:integer|flag|optional\w+|connectionUrl|Config\.\w+)\(\s*"([A-Z][A-Z0-9_]+)"/g)].map(
+        (match) => match[1],
+      ),
     )
     const table = readFileSync(join(root, "README.md"), "utf8").split("## Configuration")[1]?.split("\n## ")[0] ?? ""
     const documented = new Set(
-      [...table.matchAll(/^\| (`[^|]*) \|/gm)].flatMap((row) => [...(row[1] ?? "").matchAll(/`([A-Z0-9_]+)`/g)].map((match) => match[1])),
+      [...table.matchAll(/^\| (`[^|]*) \|/gm)].flatMap((row) =>
+        [...(row[1] ?? "").matchAll(/`([A-Z0-9_]+)`/g)].map((match) => match[1]),
+      ),
     )
     expect([...keys].toSorted()).toEqual([...documented].toSorted())
     expect(keys.size).toBeGreaterThan(25)
   })
 
   it("no file is a hub", () => {
-    const long = product.filter((file) => statSync(join(root, file)).size > 0 && readFileSync(join(root, file), "utf8").split("\n").length > 320)
+    const long = product.filter(
+      (file) => statSync(join(root, file)).size > 0 && readFileSync(join(root, file), "utf8").split("\n").length > 320,
+    )
     expect(long).toEqual([])
   })
 })

@@ -72,29 +72,27 @@ const make = Effect.gen(function* () {
       return caller
     }),
 
-    issue: Effect.fn("Authenticator.issue")(
-      function* (options) {
-        const key = options.key ?? (yield* ids.apiKey)
-        const rows = yield* sql`insert into api_keys ${sql.insert({
-          id: yield* ids.credential,
-          project: options.project,
-          key_hash: hashOf(Redacted.value(key)),
-          principal_kind: options.principal.kind,
-          principal_id: options.principal.id,
-          permissions: `{${[...new Set(options.permissions)].join(",")}}`,
-          expires_at: options.expiresAt === undefined ? null : DateTime.toDateUtc(options.expiresAt),
-        })} returning *`.pipe(
-          Effect.catchTag("SqlError", (error): Effect.Effect<never, ProjectNotFound | DependencyUnavailable> =>
-            sqlState(error) === "23503"
-              ? new ProjectNotFound({ project: options.project })
-              : unavailable("Authenticator.issue")(error),
-          ),
-        )
-        const [row] = yield* Effect.orDie(decode(rows))
-        if (row === undefined) return yield* Effect.dieMessage("an insert returned no row")
-        return { record: recordOf(row), key }
-      },
-    ),
+    issue: Effect.fn("Authenticator.issue")(function* (options) {
+      const key = options.key ?? (yield* ids.apiKey)
+      const rows = yield* sql`insert into api_keys ${sql.insert({
+        id: yield* ids.credential,
+        project: options.project,
+        key_hash: hashOf(Redacted.value(key)),
+        principal_kind: options.principal.kind,
+        principal_id: options.principal.id,
+        permissions: `{${[...new Set(options.permissions)].join(",")}}`,
+        expires_at: options.expiresAt === undefined ? null : DateTime.toDateUtc(options.expiresAt),
+      })} returning *`.pipe(
+        Effect.catchTag("SqlError", (error): Effect.Effect<never, ProjectNotFound | DependencyUnavailable> =>
+          sqlState(error) === "23503"
+            ? new ProjectNotFound({ project: options.project })
+            : unavailable("Authenticator.issue")(error),
+        ),
+      )
+      const [row] = yield* Effect.orDie(decode(rows))
+      if (row === undefined) return yield* Effect.dieMessage("an insert returned no row")
+      return { record: recordOf(row), key }
+    }),
 
     list: Effect.fn("Authenticator.list")(
       function* (project) {

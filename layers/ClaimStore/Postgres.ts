@@ -14,7 +14,9 @@ const make = Effect.gen(function* () {
     Effect.provideService(findByToken(options), SqlClient.SqlClient, sql)
 
   /** The token's claim, which must be this job's. */
-  const ownClaim = Effect.fnUntraced(function* (options: Parameters<typeof findByToken>[0] & { readonly jobId: string }) {
+  const ownClaim = Effect.fnUntraced(function* (
+    options: Parameters<typeof findByToken>[0] & { readonly jobId: string },
+  ) {
     const found = yield* lookUp(options)
     return found.row.job_id === options.jobId ? found : yield* new LeaseInvalid()
   })

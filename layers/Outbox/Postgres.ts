@@ -60,7 +60,11 @@ const make = Effect.gen(function* () {
   )
 
   const read = Effect.fn("Outbox.read")(
-    function* (options: { readonly from: number; readonly limit: number; readonly unpublishedOnly?: boolean | undefined }) {
+    function* (options: {
+      readonly from: number
+      readonly limit: number
+      readonly unpublishedOnly?: boolean | undefined
+    }) {
       const unpublished = options.unpublishedOnly === true ? sql`and e.published_at is null` : sql.literal("")
       return yield* events(sql`e.sequence >= ${options.from}::bigint ${unpublished}`, options.limit)
     },

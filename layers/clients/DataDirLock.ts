@@ -19,7 +19,8 @@ export const layer = (options: { readonly dataDir: string }) =>
           mkdirSync(options.dataDir, { recursive: true })
           return open(join(options.dataDir, "lock"), "a+", 0o600)
         },
-        catch: () => new DataDirInUse({ message: `DATA_DIR "${options.dataDir}" cannot be written: check its permissions.` }),
+        catch: () =>
+          new DataDirInUse({ message: `DATA_DIR "${options.dataDir}" cannot be written: check its permissions.` }),
       }).pipe(
         Effect.tap((file) =>
           tryLock(file.fd)

@@ -41,14 +41,16 @@ const make = (dataDir: string | undefined) =>
       sql: string,
       params: ReadonlyArray<unknown>,
       transform?: (<A extends object>(rows: ReadonlyArray<A>) => ReadonlyArray<A>) | undefined,
-    ) => Effect.map(query(sql, params), (found) => (transform ? transform(found as Array<object>) : found) as Array<any>)
+    ) =>
+      Effect.map(query(sql, params), (found) => (transform ? transform(found as Array<object>) : found) as Array<any>)
     const connection: Connection = {
       execute: rows,
       executeUnprepared: rows,
       executeRaw: (sql, params) => run(() => db.query(sql, [...params])),
       executeValues: (sql, params) =>
         run(async () => (await db.query<Array<any>>(sql, [...params], { rowMode: "array" })).rows),
-      executeStream: (sql, params, transform) => Stream.unwrap(Effect.map(rows(sql, params, transform), Stream.fromIterable)),
+      executeStream: (sql, params, transform) =>
+        Stream.unwrap(Effect.map(rows(sql, params, transform), Stream.fromIterable)),
     }
 
     // The engine has one session: whoever holds the permit has all of it, for a statement or for a transaction.

@@ -40,6 +40,12 @@ export const layer = (options: { readonly url: Redacted.Redacted; readonly poolS
         },
         catch: (cause) => new SqlError({ cause, message: "Failed to make the connection pool" }),
       }),
-      (pool) => Effect.ignore(Effect.timeout(Effect.promise(() => pool.end()), "2 seconds")),
+      (pool) =>
+        Effect.ignore(
+          Effect.timeout(
+            Effect.promise(() => pool.end()),
+            "2 seconds",
+          ),
+        ),
     ),
   })

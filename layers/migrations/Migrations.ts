@@ -50,5 +50,7 @@ export const check = Effect.gen(function* () {
   const [found] = yield* sql<{ readonly there: boolean }>`select to_regclass('schema_migrations') is not null as there`
   const rows = found?.there ? yield* sql<{ readonly id: number }>`select id from schema_migrations` : []
   if (migrations.some(({ id }) => !rows.some((row) => row.id === id)))
-    return yield* new SchemaBehind({ message: "The schema of DATABASE_URL is behind this program: run `npm run migrate`." })
+    return yield* new SchemaBehind({
+      message: "The schema of DATABASE_URL is behind this program: run `npm run migrate`.",
+    })
 })

@@ -22,9 +22,10 @@ const embedded = (settings: SettingsShape) =>
       const complete: SettingsShape = {
         ...settings,
         bootstrapApiKey: settings.bootstrapApiKey ?? Redacted.make(credentials.admin_key),
-        urlSigningSecrets: settings.urlSigningSecrets.length > 0
-          ? settings.urlSigningSecrets
-          : [Redacted.make(credentials.url_signing_secret)],
+        urlSigningSecrets:
+          settings.urlSigningSecrets.length > 0
+            ? settings.urlSigningSecrets
+            : [Redacted.make(credentials.url_signing_secret)],
       }
       return Layer.scopedDiscard(welcome).pipe(
         Layer.provideMerge(served(complete)),

@@ -22,9 +22,7 @@ export const deleteArtifact = Effect.fn("delete")(function* (caller: ProjectCall
   const blobs = yield* BlobStore
   const removals = yield* RemovalQueue
   const wakeup = yield* Wakeup
-  const { blobKey, usage } = yield* metadata
-    .remove(caller, id, yield* (yield* Ids).event)
-    .pipe(Effect.uninterruptible)
+  const { blobKey, usage } = yield* metadata.remove(caller, id, yield* (yield* Ids).event).pipe(Effect.uninterruptible)
   if (usage !== undefined) {
     yield* wakeup.ring
     yield* Effect.ignoreLogged(quota.refund(caller.project, usage))
@@ -36,7 +34,11 @@ export const deleteArtifact = Effect.fn("delete")(function* (caller: ProjectCall
     Effect.timeoutFail({
       duration: removalPatience,
       onTimeout: () =>
-        new DependencyUnavailable({ dependency: "blob_store", operation: "remove", cause: new Error("no answer in time") }),
+        new DependencyUnavailable({
+          dependency: "blob_store",
+          operation: "remove",
+          cause: new Error("no answer in time"),
+        }),
     }),
   )
 })

@@ -4,7 +4,17 @@ import { isMediaType, unknownMediaType } from "../domain/MediaType.ts"
 import { ContentHasher, type Digest } from "../../services/ContentHasher.ts"
 import { acceptField, type Fields } from "./Fields.ts"
 import type { FilePartInfo, FileSink, Receive } from "./Receive.ts"
-import { BadRequest, ClientGone, DigestMismatch, IdempotencyKeyConflict, LineageNotAllowed, SizeMismatch, UnknownField, UploadStalled, PayloadTooLarge } from "./Refusals.ts"
+import {
+  BadRequest,
+  ClientGone,
+  DigestMismatch,
+  IdempotencyKeyConflict,
+  LineageNotAllowed,
+  SizeMismatch,
+  UnknownField,
+  UploadStalled,
+  PayloadTooLarge,
+} from "./Refusals.ts"
 import { LeaseInvalid, LeaseLost } from "../domain/Claim.ts"
 import { ProjectNotFound } from "../domain/Project.ts"
 import { QuotaExceeded } from "../domain/Quota.ts"
@@ -20,8 +30,21 @@ export interface Received {
 }
 
 const refusals = [
-  BadRequest, UnknownField, LineageNotAllowed, SizeMismatch, DigestMismatch, PayloadTooLarge, IdempotencyKeyConflict,
-  UploadStalled, ClientGone, LeaseLost, LeaseInvalid, QuotaExceeded, ProjectNotFound, DependencyUnavailable, UploadFenced,
+  BadRequest,
+  UnknownField,
+  LineageNotAllowed,
+  SizeMismatch,
+  DigestMismatch,
+  PayloadTooLarge,
+  IdempotencyKeyConflict,
+  UploadStalled,
+  ClientGone,
+  LeaseLost,
+  LeaseInvalid,
+  QuotaExceeded,
+  ProjectNotFound,
+  DependencyUnavailable,
+  UploadFenced,
 ] as const
 type Refusal = InstanceType<(typeof refusals)[number]>
 
@@ -92,8 +115,6 @@ export const compareReplay = Effect.fn("publish.replay")(function* (receive: Rec
     },
   }))
   const same =
-    received.name === earlier.name &&
-    received.digest.size === earlier.size &&
-    received.digest.sha256 === earlier.sha256
+    received.name === earlier.name && received.digest.size === earlier.size && received.digest.sha256 === earlier.sha256
   return same ? earlier : yield* new IdempotencyKeyConflict()
 })

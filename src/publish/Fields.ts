@@ -86,6 +86,8 @@ export const acceptField = (fields: Fields, name: string, value: Uint8Array): vo
       fields.metadata = parseMetadata(value)
       return
     default:
-      throw namesLineage(name) ? new LineageNotAllowed({ field: name }) : new UnknownField({ field: name.slice(0, 200) })
+      throw namesLineage(name)
+        ? new LineageNotAllowed({ field: name })
+        : new UnknownField({ field: name.slice(0, 200) })
   }
 }

@@ -87,10 +87,7 @@ const begin = Effect.fnUntraced(function* (request: PublishRequest, claim: Claim
       reservedBytes: firstRequest(request.contentLength, maxArtifactBytes).need,
       idempotency: keyOf(request, claim),
     }),
-    (begun) =>
-      begun._tag !== "Begun" || state.end !== "open"
-        ? Effect.void
-        : abandon(upload),
+    (begun) => (begun._tag !== "Begun" || state.end !== "open" ? Effect.void : abandon(upload)),
   )
   if (outcome._tag === "InProgress") return yield* new IdempotencyInProgress()
   if (outcome._tag === "Replay") return outcome

@@ -100,10 +100,7 @@ export const keepAlive = (upload: Upload) =>
     const quota = yield* QuotaCounters
     yield* Effect.sleep(renewEvery)
     yield* Effect.all(
-      [
-        metadata.renew(upload.id, upload.reservedBytes),
-        quota.renew(upload.project, upload.id, upload.reservedBytes),
-      ],
+      [metadata.renew(upload.id, upload.reservedBytes), quota.renew(upload.project, upload.id, upload.reservedBytes)],
       { concurrency: 2, discard: true },
     ).pipe(
       Effect.catchTags({
@@ -118,18 +115,19 @@ export const keepAlive = (upload: Upload) =>
  * Gives an upload up: its room first, then the row is fenced so that no commit can succeed, then the bytes go, then the
  * row. Whatever fails here is found and finished by the sweep, so nothing is awaited for long.
  */
-export const abandon = Effect.fn("publish.abandon")(function* (upload: Upload) {
-  const metadata = yield* MetadataStore
-  const quota = yield* QuotaCounters
-  const blobs = yield* BlobStore
-  yield* Effect.ignore(quota.release(upload.project, upload.id))
-  yield* metadata.fence(upload.id).pipe(
-    Effect.zipRight(blobs.remove(upload.blobKey)),
-    Effect.zipRight(metadata.forget(upload.id)),
-    Effect.ignore,
-  )
-}, (cleanup) =>
-  Effect.gen(function* () {
-    const fiber = yield* Effect.forkDaemon(cleanup)
-    yield* Effect.timeoutOption(Effect.asVoid(fiber.await), "2 seconds")
-  }))
+export const abandon = Effect.fn("publish.abandon")(
+  function* (upload: Upload) {
+    const metadata = yield* MetadataStore
+    const quota = yield* QuotaCounters
+    const blobs = yield* BlobStore
+    yield* Effect.ignore(quota.release(upload.project, upload.id))
+    yield* metadata
+      .fence(upload.id)
+      .pipe(Effect.zipRight(blobs.remove(upload.blobKey)), Effect.zipRight(metadata.forget(upload.id)), Effect.ignore)
+  },
+  (cleanup) =>
+    Effect.gen(function* () {
+      const fiber = yield* Effect.forkDaemon(cleanup)
+      yield* Effect.timeoutOption(Effect.asVoid(fiber.await), "2 seconds")
+    }),
+)

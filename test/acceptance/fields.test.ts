@@ -33,9 +33,12 @@ describe("publishing: rules of the parts", () => {
     await scene.expectUntouched()
   })
 
-  it.each([["n".repeat(256)], ["a/b/c.txt"], ["..a/b..c"], ["Überblick 日本.txt"]])("takes the name %s", async (name) => {
-    expect((await accepting.publish(content, { name })).name).toBe(name)
-  })
+  it.each([["n".repeat(256)], ["a/b/c.txt"], ["..a/b..c"], ["Überblick 日本.txt"]])(
+    "takes the name %s",
+    async (name) => {
+      expect((await accepting.publish(content, { name })).name).toBe(name)
+    },
+  )
 
   it("takes the mime part before the part's own Content-Type", async () => {
     const parts = [field("name", "m"), field("mime", "text/csv"), filePart(content, "image/png")]
@@ -80,11 +83,14 @@ describe("publishing: rules of the parts", () => {
     await scene.expectUntouched()
   })
 
-  it.each(["[]", "1", "null", '"a"', "{", `{"a":"${"x".repeat(64 * 1024)}"}`])("refuses metadata %.20s", async (json) => {
-    const parts = [field("name", "d"), field("metadata", json), filePart(content)]
-    expectRefusal(await scene.postParts(parts), [400, 413])
-    await scene.expectUntouched()
-  })
+  it.each(["[]", "1", "null", '"a"', "{", `{"a":"${"x".repeat(64 * 1024)}"}`])(
+    "refuses metadata %.20s",
+    async (json) => {
+      const parts = [field("name", "d"), field("metadata", json), filePart(content)]
+      expectRefusal(await scene.postParts(parts), [400, 413])
+      await scene.expectUntouched()
+    },
+  )
 
   const lineage = [
     "run_id",
@@ -124,26 +130,30 @@ describe("publishing: rules of the parts", () => {
     await scene.expectUntouched()
   })
 
-  it.each([true, false])("refuses a file over MAX_ARTIFACT_BYTES with 413 (chunked: %s)", async (chunked) => {
-    if (target.maxArtifactBytes > 64 * 1024 ** 2) await scene.setQuota(target.maxArtifactBytes * 2)
-    async function* tooMuch() {
-      yield Buffer.from(
-        '--b\r\nContent-Disposition: form-data; name="name"\r\n\r\nbig\r\n' +
-          '--b\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n',
-      )
-      const piece = Buffer.alloc(1024 ** 2)
-      for (let sent = 0; sent <= target.maxArtifactBytes; sent += piece.length) yield piece
-      yield Buffer.from("\r\n--b--\r\n")
-    }
-    const body = { contentType: "multipart/form-data; boundary=b", bytes: Buffer.alloc(0) }
-    const answer = chunked
-      ? await scene.post(body, { chunked: tooMuch() })
-      : await scene.postParts([
-          field("name", "big"),
-          field("size_bytes", String(target.maxArtifactBytes + 1)),
-          filePart(content),
-        ])
-    expectRefusal(answer, 413, "payload_too_large")
-    await scene.expectUntouched()
-  }, 120_000)
+  it.each([true, false])(
+    "refuses a file over MAX_ARTIFACT_BYTES with 413 (chunked: %s)",
+    async (chunked) => {
+      if (target.maxArtifactBytes > 64 * 1024 ** 2) await scene.setQuota(target.maxArtifactBytes * 2)
+      async function* tooMuch() {
+        yield Buffer.from(
+          '--b\r\nContent-Disposition: form-data; name="name"\r\n\r\nbig\r\n' +
+            '--b\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n',
+        )
+        const piece = Buffer.alloc(1024 ** 2)
+        for (let sent = 0; sent <= target.maxArtifactBytes; sent += piece.length) yield piece
+        yield Buffer.from("\r\n--b--\r\n")
+      }
+      const body = { contentType: "multipart/form-data; boundary=b", bytes: Buffer.alloc(0) }
+      const answer = chunked
+        ? await scene.post(body, { chunked: tooMuch() })
+        : await scene.postParts([
+            field("name", "big"),
+            field("size_bytes", String(target.maxArtifactBytes + 1)),
+            filePart(content),
+          ])
+      expectRefusal(answer, 413, "payload_too_large")
+      await scene.expectUntouched()
+    },
+    120_000,
+  )
 })

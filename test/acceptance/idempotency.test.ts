@@ -21,7 +21,11 @@ describe("idempotency", () => {
     expectStatus(await scene.post(body(), { idempotencyKey }), 201)
     expectRefusal(await scene.post(body("b.bin"), { idempotencyKey }), 409, "idempotency_key_conflict")
     expectRefusal(await scene.post(body("a.bin", "bytez"), { idempotencyKey }), 409, "idempotency_key_conflict")
-    expectRefusal(await scene.post(body("a.bin", "bytes and more"), { idempotencyKey }), 409, "idempotency_key_conflict")
+    expectRefusal(
+      await scene.post(body("a.bin", "bytes and more"), { idempotencyKey }),
+      409,
+      "idempotency_key_conflict",
+    )
   })
 
   it("answers 409 idempotency_in_progress with Retry-After while the first is on its way", async () => {

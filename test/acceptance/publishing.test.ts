@@ -129,22 +129,29 @@ describe("publishing", () => {
     const socket = await RawSocket.open()
     const type = "multipart/form-data; boundary=b"
     socket.write(
-      head(scene.path, { ...scene.headers(), "Content-Type": type, "Content-Length": String(target.maxArtifactBytes) }) +
-        '--b\r\nContent-Disposition: form-data; name="colour"\r\n\r\nred\r\n--b\r\n',
+      head(scene.path, {
+        ...scene.headers(),
+        "Content-Type": type,
+        "Content-Length": String(target.maxArtifactBytes),
+      }) + '--b\r\nContent-Disposition: form-data; name="colour"\r\n\r\nred\r\n--b\r\n',
     )
     expectRefusal(await socket.answer(1_500), 400, "unknown_field")
     socket.close()
   })
 
-  it("ends uploads that make no progress with 400", async () => {
-    const body = multipart([field("name", "stalled.bin"), filePart(Buffer.alloc(100_000))])
-    const socket = await RawSocket.open()
-    const length = String(body.bytes.length)
-    socket.write(head(scene.path, { ...scene.headers(), "Content-Type": body.contentType, "Content-Length": length }))
-    socket.write(body.bytes.subarray(0, 50_000))
-    expectRefusal(await socket.answer((target.uploadIdleSeconds + 10) * 1000), 400, "bad_request")
-    socket.close()
-  }, (target.uploadIdleSeconds + 20) * 1000)
+  it(
+    "ends uploads that make no progress with 400",
+    async () => {
+      const body = multipart([field("name", "stalled.bin"), filePart(Buffer.alloc(100_000))])
+      const socket = await RawSocket.open()
+      const length = String(body.bytes.length)
+      socket.write(head(scene.path, { ...scene.headers(), "Content-Type": body.contentType, "Content-Length": length }))
+      socket.write(body.bytes.subarray(0, 50_000))
+      expectRefusal(await socket.answer((target.uploadIdleSeconds + 10) * 1000), 400, "bad_request")
+      socket.close()
+    },
+    (target.uploadIdleSeconds + 20) * 1000,
+  )
 
   it("never ends a slow upload that makes progress", async () => {
     const body = multipart([field("name", "slow.bin"), filePart(Buffer.alloc(6_000))])
@@ -157,7 +164,8 @@ describe("publishing", () => {
     const sockets = await Promise.all(Array.from({ length: target.maxOpenUploads }, () => RawSocket.open()))
     const length = String(body.bytes.length)
     const headers = { ...scene.headers(), "Content-Type": body.contentType, "Content-Length": length }
-    for (const socket of sockets) socket.write(Buffer.concat([Buffer.from(head(scene.path, headers)), body.bytes.subarray(0, 500)]))
+    for (const socket of sockets)
+      socket.write(Buffer.concat([Buffer.from(head(scene.path, headers)), body.bytes.subarray(0, 500)]))
     await new Promise((resolve) => setTimeout(resolve, 700))
     const refused = await scene.post(body)
     for (const socket of sockets) socket.close()

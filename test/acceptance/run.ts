@@ -47,17 +47,21 @@ const vitest = async (target: Record<string, string>): Promise<number> => {
     "--reporter=default",
     "--reporter=json",
     `--outputFile.json=${report}`,
+    ...process.argv.slice(3),
   ]
   const status = await new Promise<number>((done) => {
-    spawn(process.execPath, args, { cwd: root, stdio: "inherit", env: { ...process.env, ...target } }).on("exit", (code) =>
-      done(code ?? 1),
+    spawn(process.execPath, args, { cwd: root, stdio: "inherit", env: { ...process.env, ...target } }).on(
+      "exit",
+      (code) => done(code ?? 1),
     )
   })
   const { testResults } = JSON.parse(readFileSync(report, "utf8"))
   console.log(`\nWhat was covered on the stack "${stack}":`)
   for (const { assertionResults, name } of testResults)
     for (const { fullName, status: outcome } of assertionResults)
-      console.log(`  ${outcome === "passed" ? "✓" : "✗"} ${relative(join(root, "test/acceptance"), name)}: ${fullName.slice(0, 160)}`)
+      console.log(
+        `  ${outcome === "passed" ? "✓" : "✗"} ${relative(join(root, "test/acceptance"), name)}: ${fullName.slice(0, 160)}`,
+      )
   return status
 }
 

@@ -4,7 +4,8 @@ const env = process.env
 
 const required = (name: string): string => {
   const value = env[name]
-  if (value === undefined || value === "") throw new Error(`${name.replace("TARGET_", "")} must name the node under test`)
+  if (value === undefined || value === "")
+    throw new Error(`${name.replace("TARGET_", "")} must name the node under test`)
   return value
 }
 

@@ -18,7 +18,12 @@ describe("settings", () => {
     Effect.gen(function* () {
       const settings = Either.getOrThrow(yield* read({}))
       expect(settings.production).toBeUndefined()
-      expect(settings).toMatchObject({ host: "127.0.0.1", port: 8080, publicUrl: "http://127.0.0.1:8080", maxOpenUploads: 256 })
+      expect(settings).toMatchObject({
+        host: "127.0.0.1",
+        port: 8080,
+        publicUrl: "http://127.0.0.1:8080",
+        maxOpenUploads: 256,
+      })
     }),
   )
 

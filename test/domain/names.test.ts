@@ -40,13 +40,21 @@ describe("parts of the body", () => {
     expect(accept("sha256", "a".repeat(64))).toEqual({ sha256: "a".repeat(64) })
     expect(accept("metadata", '{"a":[1]}')).toEqual({ metadata: { a: [1] } })
   })
-  it.each(["run_id", "step_id", "job_id", "worker_session_id", "attempt", "visibility", "owner", "owner_id", "project", "project_id"])(
-    "refuses %s as lineage",
-    (name) => {
-      expect(namesLineage(name)).toBe(true)
-      expect(() => accept(name, "x")).toThrow(LineageNotAllowed)
-    },
-  )
+  it.each([
+    "run_id",
+    "step_id",
+    "job_id",
+    "worker_session_id",
+    "attempt",
+    "visibility",
+    "owner",
+    "owner_id",
+    "project",
+    "project_id",
+  ])("refuses %s as lineage", (name) => {
+    expect(namesLineage(name)).toBe(true)
+    expect(() => accept(name, "x")).toThrow(LineageNotAllowed)
+  })
   it.each(["__proto__", "constructor", "colour", ""])("refuses %j as unknown", (name) =>
     expect(() => accept(name, "x")).toThrow(UnknownField),
   )

@@ -35,7 +35,8 @@ const publishOnce = async (plane: Plane, tenant: Tenant, model: Model, stopped: 
       }
       if (status !== 409 && status !== 503) throw new Error(`publish answered ${status}: ${JSON.stringify(body)}`)
     } catch (error) {
-      if (!(error instanceof TypeError || (error as Error).name === "TimeoutError" || error instanceof SyntaxError)) throw error
+      if (!(error instanceof TypeError || (error as Error).name === "TimeoutError" || error instanceof SyntaxError))
+        throw error
       model.broken++
     }
     await sleep(150)
@@ -48,7 +49,9 @@ const deleteOne = async (plane: Plane, tenant: Tenant, model: Model) => {
   if (id === undefined) return
   model.doubtful.add(id)
   try {
-    const { status } = await call(`${plane.node().baseUrl}/v1/projects/${tenant.project}/artifacts/${id}`, tenant.key, { method: "DELETE" })
+    const { status } = await call(`${plane.node().baseUrl}/v1/projects/${tenant.project}/artifacts/${id}`, tenant.key, {
+      method: "DELETE",
+    })
     if (status === 204) {
       model.deleted.add(id)
       model.doubtful.delete(id)
@@ -78,7 +81,12 @@ const readOne = async (plane: Plane, tenant: Tenant, model: Model) => {
   }
 }
 
-const load = async (plane: Plane, tenants: ReadonlyArray<Tenant>, models: ReadonlyArray<Model>, stopped: () => boolean) => {
+const load = async (
+  plane: Plane,
+  tenants: ReadonlyArray<Tenant>,
+  models: ReadonlyArray<Model>,
+  stopped: () => boolean,
+) => {
   const client = async (index: number) => {
     const tenant = tenants[index % tenants.length]
     const model = models[index % models.length]
@@ -119,9 +127,15 @@ export const crashStory = async (kills: number): Promise<CrashReport> => {
   try {
     const { baseUrl } = plane.node()
     const tenants = await Promise.all([1, 2, 3].map(() => makeTenant(baseUrl, plane.adminKey)))
-    const models = tenants.map(
-      (): Model => ({ artifacts: new Map(), deleted: new Set(), doubtful: new Set(), published: 0, replayed: 0, reads: 0, broken: 0 }),
-    )
+    const models = tenants.map((): Model => ({
+      artifacts: new Map(),
+      deleted: new Set(),
+      doubtful: new Set(),
+      published: 0,
+      replayed: 0,
+      reads: 0,
+      broken: 0,
+    }))
     let done = false
     const working = load(plane, tenants, models, () => done)
     const recoveries: Array<number> = []
@@ -173,15 +187,27 @@ const audit = async (plane: Plane, tenants: ReadonlyArray<Tenant>, models: Reado
   const redis = new Redis(plane.redis.url)
   await db.connect()
   try {
-    const rows: Array<{ id: string; project: string; state: string; size: string; sha256: string; blob_key: string; idempotency_hash: Buffer | null }> =
-      (await db.query("select * from artifacts")).rows
-    say(rows.every((row) => row.state !== "pending"), "an upload is still pending")
+    const rows: Array<{
+      id: string
+      project: string
+      state: string
+      size: string
+      sha256: string
+      blob_key: string
+      idempotency_hash: Buffer | null
+    }> = (await db.query("select * from artifacts")).rows
+    say(
+      rows.every((row) => row.state !== "pending"),
+      "an upload is still pending",
+    )
     say(Number((await db.query("select count(*) from removals")).rows[0].count) === 0, "a removal is still queued")
     const ready = rows.filter((row) => row.state === "ready")
     const hashes = rows.flatMap((row) => (row.idempotency_hash ? [row.idempotency_hash.toString("hex")] : []))
     say(new Set(hashes).size === hashes.length, "a key made two artifacts")
 
-    const blobs = readdirSync(plane.blobDir, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile() && entry.name !== "store-id")
+    const blobs = readdirSync(plane.blobDir, { recursive: true, withFileTypes: true }).filter(
+      (entry) => entry.isFile() && entry.name !== "store-id",
+    )
     say(blobs.length === ready.length, `${blobs.length} files for ${ready.length} ready artifacts`)
 
     for (const [index, tenant] of tenants.entries()) {
@@ -194,7 +220,9 @@ const audit = async (plane: Plane, tenants: ReadonlyArray<Tenant>, models: Reado
         else if (!model.doubtful.has(id)) say(row?.state === "ready", `${id} was acknowledged and is ${row?.state}`)
         say(row?.sha256 === fact.sha256, `${id} has another digest`)
       }
-      const used = [...mine.values()].filter((row) => row.state === "ready").reduce((sum, row) => sum + Number(row.size), 0)
+      const used = [...mine.values()]
+        .filter((row) => row.state === "ready")
+        .reduce((sum, row) => sum + Number(row.size), 0)
       const { body } = await call(`${plane.node().baseUrl}/v1/admin/projects/${tenant.project}`, plane.adminKey)
       say(body.used_bytes === used, `the counters say ${body.used_bytes} bytes are used, the rows ${used}`)
       say(body.reserved_bytes === 0, `${body.reserved_bytes} bytes are still reserved`)
@@ -206,7 +234,10 @@ const audit = async (plane: Plane, tenants: ReadonlyArray<Tenant>, models: Reado
         headers: { authorization: `Bearer ${keys.get(row.project)}` },
       })
       const bytes = new Uint8Array(await response.arrayBuffer())
-      say(response.status === 200 && sha256(bytes) === row.sha256, `${row.id} is ready and its bytes do not match its digest`)
+      say(
+        response.status === 200 && sha256(bytes) === row.sha256,
+        `${row.id} is ready and its bytes do not match its digest`,
+      )
     }
 
     const entries = await redis.xrange(plane.streamKey, "-", "+")
@@ -214,9 +245,22 @@ const audit = async (plane: Plane, tenants: ReadonlyArray<Tenant>, models: Reado
       const { event_type, source_id } = JSON.parse(fields[fields.indexOf("payload") + 1] ?? "{}")
       return { entry, fact: `${event_type} ${source_id}` }
     })
-    const expected = rows.flatMap((row) => (row.state === "deleted" ? [`artifact.created ${row.id}`, `artifact.deleted ${row.id}`] : [`artifact.created ${row.id}`]))
-    say(facts.every(({ entry }, index) => entry === `${index + 1}-0`), "the stream is not dense from 1")
-    say(facts.map(({ fact }) => fact).sort().join() === expected.sort().join(), `${facts.length} events for ${expected.length} facts`)
+    const expected = rows.flatMap((row) =>
+      row.state === "deleted"
+        ? [`artifact.created ${row.id}`, `artifact.deleted ${row.id}`]
+        : [`artifact.created ${row.id}`],
+    )
+    say(
+      facts.every(({ entry }, index) => entry === `${index + 1}-0`),
+      "the stream is not dense from 1",
+    )
+    say(
+      facts
+        .map(({ fact }) => fact)
+        .sort()
+        .join() === expected.sort().join(),
+      `${facts.length} events for ${expected.length} facts`,
+    )
     return { sentences, events: facts.length }
   } finally {
     redis.disconnect()

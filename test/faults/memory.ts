@@ -48,7 +48,9 @@ const uploadLarge = (baseUrl: string, tenant: Tenant, total: number) =>
           : reject(new Error(`${res.statusCode} ${text}`)),
       )
     })
-    req.write(`--${boundary}\r\ncontent-disposition: form-data; name="name"\r\n\r\nlarge.bin\r\n--${boundary}\r\ncontent-disposition: form-data; name="file"\r\n\r\n`)
+    req.write(
+      `--${boundary}\r\ncontent-disposition: form-data; name="name"\r\n\r\nlarge.bin\r\n--${boundary}\r\ncontent-disposition: form-data; name="file"\r\n\r\n`,
+    )
     let sent = 0
     const more = () => {
       while (sent < total) {
@@ -98,21 +100,46 @@ try {
   const rise = async (work: Promise<unknown>) => Math.round(((await peakDuring(pid, work)) - idle) / MiB)
   let made: { id: string; sha256: string } | undefined
   let began = Date.now()
-  const upload = await rise(uploadLarge(baseUrl, tenant, total).then((result) => { made = result }))
+  const upload = await rise(
+    uploadLarge(baseUrl, tenant, total).then((result) => {
+      made = result
+    }),
+  )
   const uploadSeconds = (Date.now() - began) / 1000
   began = Date.now()
   let got = ""
-  const read = await rise(download(baseUrl, tenant, made?.id ?? "").then((digest) => { got = digest }))
+  const read = await rise(
+    download(baseUrl, tenant, made?.id ?? "").then((digest) => {
+      got = digest
+    }),
+  )
   const readSeconds = (Date.now() - began) / 1000
   const file = randomBytes(MiB)
   const parallel = await rise(
-    Promise.all(Array.from({ length: 200 }, (_, index) => publish(baseUrl, tenant, { name: `p${index}`, bytes: file, chunked: true }))).then((answers) => {
+    Promise.all(
+      Array.from({ length: 200 }, (_, index) =>
+        publish(baseUrl, tenant, { name: `p${index}`, bytes: file, chunked: true }),
+      ),
+    ).then((answers) => {
       const failed = answers.filter(({ status }) => status !== 201)
-      if (failed.length > 0) console.log(`${failed.length} of 200 failed, the first with ${failed[0]?.status} ${JSON.stringify(failed[0]?.body)}`)
+      if (failed.length > 0)
+        console.log(
+          `${failed.length} of 200 failed, the first with ${failed[0]?.status} ${JSON.stringify(failed[0]?.body)}`,
+        )
     }),
   )
   console.log(
-    JSON.stringify({ store, idleMiB: Math.round(idle / MiB), sizeMiB: total / MiB, upload, uploadSeconds, read, readSeconds, parallel, digestMatches: got === made?.sha256 }),
+    JSON.stringify({
+      store,
+      idleMiB: Math.round(idle / MiB),
+      sizeMiB: total / MiB,
+      upload,
+      uploadSeconds,
+      read,
+      readSeconds,
+      parallel,
+      digestMatches: got === made?.sha256,
+    }),
   )
 } finally {
   await plane.dispose()

@@ -123,7 +123,12 @@ export const makeTenant = async (
 export const publish = (
   baseUrl: string,
   tenant: Tenant,
-  file: { readonly name: string; readonly bytes: Uint8Array<ArrayBuffer>; readonly key?: string; readonly chunked?: boolean },
+  file: {
+    readonly name: string
+    readonly bytes: Uint8Array<ArrayBuffer>
+    readonly key?: string
+    readonly chunked?: boolean
+  },
 ): Promise<Answer> => {
   const headers: Record<string, string> = { "x-mobius-lease-token": tenant.token }
   if (file.key !== undefined) headers["idempotency-key"] = file.key

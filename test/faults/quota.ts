@@ -3,7 +3,13 @@ import { quotaStory } from "./quotaStory.ts"
 
 const plane = await startPlane()
 try {
-  console.log(JSON.stringify({ plain: await quotaStory(plane, { flush: false }), flushed: await quotaStory(plane, { flush: true }) }, null, 2))
+  console.log(
+    JSON.stringify(
+      { plain: await quotaStory(plane, { flush: false }), flushed: await quotaStory(plane, { flush: true }) },
+      null,
+      2,
+    ),
+  )
 } finally {
   await plane.dispose()
 }

@@ -35,7 +35,9 @@ export const quotaStory = async (plane: Plane, options: { readonly flush: boolea
     while (!done) {
       const [{ status, body }, rows] = await Promise.all([
         call(admin, plane.adminKey),
-        db.query("select coalesce(sum(size), 0) as ready from artifacts where project = $1 and state = 'ready'", [tenant.project]),
+        db.query("select coalesce(sum(size), 0) as ready from artifacts where project = $1 and state = 'ready'", [
+          tenant.project,
+        ]),
       ])
       if (status === 200) {
         samples++
@@ -72,7 +74,9 @@ export const quotaStory = async (plane: Plane, options: { readonly flush: boolea
   }
   await fill()
   const victim = made[0]?.body.id
-  const removed = await call(`${baseUrl}/v1/projects/${tenant.project}/artifacts/${victim}`, tenant.key, { method: "DELETE" })
+  const removed = await call(`${baseUrl}/v1/projects/${tenant.project}/artifacts/${victim}`, tenant.key, {
+    method: "DELETE",
+  })
   if (removed.status === 204) {
     afterDelete = (await publish(baseUrl, tenant, { name: "again", bytes: randomBytes(MiB), chunked: true })).status
   }

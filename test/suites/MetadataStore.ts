@@ -88,36 +88,41 @@ export const metadataStoreSuite = (name: string, subject: SqlLayer, options: Sui
         expect((yield* publish(yield* newCaller)).artifact.lineage).toBeUndefined()
       }),
     )
+    it.effect("a row that is unknown or fenced is UploadFenced to commit, and nothing is charged", () =>
+      Effect.gen(function* () {
+        const store = yield* MetadataStore
+        const caller = yield* newCaller
+        const { id } = yield* beginUpload(caller)
+        yield* store.fence(id)
+        yield* store.fence(id)
+        const unknown = yield* (yield* Ids).artifact
+        yield* publish(caller)
+        for (const one of [id, unknown])
+          expect(yield* refusal(store.commit(yield* requestOf(caller, one)))).toBe("UploadFenced")
+        expect((yield* (yield* ProjectStore).get(caller.project)).usage).toMatchObject({
+          usedBytes: 10,
+          artifactCount: 1,
+        })
+      }),
+    )
     it.effect(
-      "a row that is unknown or fenced is UploadFenced to commit, and nothing is charged",
+      "lineage, owner or visibility that no lease or another claim than the proof's vouches for is LeaseLost",
       () =>
         Effect.gen(function* () {
-          const store = yield* MetadataStore
           const caller = yield* newCaller
-          const { id } = yield* beginUpload(caller)
-          yield* store.fence(id)
-          yield* store.fence(id)
-          const unknown = yield* (yield* Ids).artifact
-          yield* publish(caller)
-          for (const one of [id, unknown])
-            expect(yield* refusal(store.commit(yield* requestOf(caller, one)))).toBe("UploadFenced")
-          expect((yield* (yield* ProjectStore).get(caller.project)).usage).toMatchObject({
-            usedBytes: 10,
-            artifactCount: 1,
-          })
+          const claim = claimOf(caller.project)
+          const { proof } = yield* leased(claim)
+          const given = { lineage: lineageOf(claim), owner: claim.owner, lease: proof }
+          const session = lineageOf(claimOf(caller.project, { workerSessionId: "session:2" }))
+          const lies = [
+            { lease: undefined },
+            { lineage: session },
+            { owner: worker },
+            { visibility: "private" as const },
+          ]
+          for (const lie of lies) expect(yield* refusal(publish(caller, { ...given, ...lie }))).toBe("LeaseLost")
+          yield* publish(caller, given)
         }),
-    )
-    it.effect("lineage, owner or visibility that no lease or another claim than the proof's vouches for is LeaseLost", () =>
-      Effect.gen(function* () {
-        const caller = yield* newCaller
-        const claim = claimOf(caller.project)
-        const { proof } = yield* leased(claim)
-        const given = { lineage: lineageOf(claim), owner: claim.owner, lease: proof }
-        const session = lineageOf(claimOf(caller.project, { workerSessionId: "session:2" }))
-        const lies = [{ lease: undefined }, { lineage: session }, { owner: worker }, { visibility: "private" as const }]
-        for (const lie of lies) expect(yield* refusal(publish(caller, { ...given, ...lie }))).toBe("LeaseLost")
-        yield* publish(caller, given)
-      }),
     )
     it.effect(
       "a claim superseded, released, renewed or expired before the commit is LeaseLost and leaves no trace",

@@ -52,8 +52,10 @@ const verifier = Layer.unwrapEffect(
 
 const subject = verifier.pipe(Layer.provideMerge(embeddedLayer), Layer.provideMerge(controlPlane))
 
-const send = (body: unknown, status = 200): Respond => (_, response) =>
-  void response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body))
+const send =
+  (body: unknown, status = 200): Respond =>
+  (_, response) =>
+    void response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body))
 
 const answer = (project: string, over: Record<string, unknown> = {}) => ({
   active: true,
@@ -133,29 +135,31 @@ layer(subject, live)("LeaseVerifier: introspection", (it) => {
       expect(yield* refusal((yield* LeaseVerifier).confirm({ claim, principal: worker, token }))).toBe("LeaseLost")
     }),
   )
-  it.effect("silence, other statuses, redirects and malformed answers are DependencyUnavailable, without the token", () =>
-    Effect.gen(function* () {
-      const plane = yield* ControlPlane
-      const project = yield* freshProject()
-      const token = newToken()
-      const cases: ReadonlyArray<Respond> = [
-        () => {},
-        (_, response) => void response.destroy(),
-        send(answer(project), 500),
-        send(answer(project), 204),
-        (_, response) => void response.writeHead(307, { location: plane.url.href }).end(),
-        (_, response) => void response.end("active"),
-        send({}),
-        (body, response) => send(answer(project, { attempt: body.token }))(body, response),
-      ]
-      for (const respond of cases) {
-        plane.respond = respond
-        const error = yield* Effect.flip((yield* LeaseVerifier).verify({ project, principal: worker, token }))
-        expect(error).toMatchObject({ _tag: "DependencyUnavailable", dependency: "lease_introspection" })
-        const told = Inspectable.format(error) + String("cause" in error ? error.cause : "")
-        expect(told).not.toContain(Redacted.value(token))
-        expect(told).not.toContain(bearer)
-      }
-    }),
+  it.effect(
+    "silence, other statuses, redirects and malformed answers are DependencyUnavailable, without the token",
+    () =>
+      Effect.gen(function* () {
+        const plane = yield* ControlPlane
+        const project = yield* freshProject()
+        const token = newToken()
+        const cases: ReadonlyArray<Respond> = [
+          () => {},
+          (_, response) => void response.destroy(),
+          send(answer(project), 500),
+          send(answer(project), 204),
+          (_, response) => void response.writeHead(307, { location: plane.url.href }).end(),
+          (_, response) => void response.end("active"),
+          send({}),
+          (body, response) => send(answer(project, { attempt: body.token }))(body, response),
+        ]
+        for (const respond of cases) {
+          plane.respond = respond
+          const error = yield* Effect.flip((yield* LeaseVerifier).verify({ project, principal: worker, token }))
+          expect(error).toMatchObject({ _tag: "DependencyUnavailable", dependency: "lease_introspection" })
+          const told = Inspectable.format(error) + String("cause" in error ? error.cause : "")
+          expect(told).not.toContain(Redacted.value(token))
+          expect(told).not.toContain(bearer)
+        }
+      }),
   )
 })

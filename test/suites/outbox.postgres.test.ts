@@ -21,9 +21,9 @@ if (url !== null)
         const events = yield* outbox.read({ from: 1, limit: 1000 })
         expect(events.map(({ sequence }) => sequence)).toEqual(Array.from({ length: 60 }, (_, index) => index + 1))
         for (const [index, caller] of callers.entries())
-          expect(events.filter(({ artifact }) => artifact.project === caller.project).map((e) => e.artifact.id)).toEqual(
-            made[index]?.map(({ id }) => id),
-          )
+          expect(
+            events.filter(({ artifact }) => artifact.project === caller.project).map((e) => e.artifact.id),
+          ).toEqual(made[index]?.map(({ id }) => id))
       }),
     )
 
@@ -42,7 +42,9 @@ if (url !== null)
         const { id } = yield* published(caller)
         yield* holder.run("commit")
         expect(yield* Fiber.join(fiber)).toBe(1)
-        expect((yield* outbox.read({ from: lastSequence + 1, limit: 9 })).map(({ artifact }) => artifact.id)).toEqual([id])
+        expect((yield* outbox.read({ from: lastSequence + 1, limit: 9 })).map(({ artifact }) => artifact.id)).toEqual([
+          id,
+        ])
       }).pipe(Effect.scoped),
     )
 
@@ -56,7 +58,10 @@ if (url !== null)
         yield* outbox.sequence(1000)
         const { lastSequence } = yield* outbox.state
         for (const top of [lastSequence - 2, lastSequence + 1000]) {
-          yield* Effect.all(Array.from({ length: 4 }, () => outbox.raise(top)), { concurrency: 4 })
+          yield* Effect.all(
+            Array.from({ length: 4 }, () => outbox.raise(top)),
+            { concurrency: 4 },
+          )
           const events = yield* outbox.read({ from: 1, limit: 1000, unpublishedOnly: true })
           expect(events.map(({ sequence }) => sequence)).toEqual([top + 1, top + 2, top + 3, top + 4])
           expect((yield* outbox.state).lastSequence).toBe(top + 4)

@@ -36,11 +36,9 @@ const connect = (url: string) =>
     }),
     (client) => Effect.promise(() => client.end()),
   ).pipe(
-    Effect.map(
-      (client): Session => ({
-        run: (text, values = []) => Effect.promise(async () => (await client.query(text, [...values])).rows as Rows),
-      }),
-    ),
+    Effect.map((client): Session => ({
+      run: (text, values = []) => Effect.promise(async () => (await client.query(text, [...values])).rows as Rows),
+    })),
   )
 
 export const sceneLayer = (postgresUrl: string) =>
@@ -62,7 +60,13 @@ export const artifactId = () => ArtifactId.make(`art_${tag()}`)
 export const eventId = () => EventId.make(`sevt_${tag()}`)
 export const agent = new Principal({ kind: "agent", id: "worker" })
 export const tokenHash = createHash("sha256").update("lease").digest()
-export const lineage = new Lineage({ runId: "run:1", stepId: "step:1", jobId: "job:1", workerSessionId: "s1", attempt: 3 })
+export const lineage = new Lineage({
+  runId: "run:1",
+  stepId: "step:1",
+  jobId: "job:1",
+  workerSessionId: "s1",
+  attempt: 3,
+})
 export const claimProof = { _tag: "ClaimRow", tokenHash } as const
 
 const everything: ReadonlyArray<Permission> = ["mobius.project.view", "mobius.project.edit", "mobius.work.execute"]
@@ -101,7 +105,11 @@ export const begun = (caller: ProjectCaller) =>
   })
 
 /** Under the claim of `newProject` unless `over` says otherwise. */
-export const requestFor = (caller: ProjectCaller, id: ArtifactId, over: Partial<CommitRequest> = {}): CommitRequest => ({
+export const requestFor = (
+  caller: ProjectCaller,
+  id: ArtifactId,
+  over: Partial<CommitRequest> = {},
+): CommitRequest => ({
   id,
   project: caller.project,
   name: "report.md",

@@ -17,7 +17,10 @@ if (url !== null)
         const caller = yield* newProject()
         const made = yield* Effect.replicateEffect(published(caller), 20)
         for (const { id } of made) yield* store.remove(caller, id, eventId())
-        const takes = yield* Effect.all(Array.from({ length: 8 }, () => queue.take(5)), { concurrency: 8 })
+        const takes = yield* Effect.all(
+          Array.from({ length: 8 }, () => queue.take(5)),
+          { concurrency: 8 },
+        )
         const rest = yield* queue.take(100)
         const keys = [...takes.flat(), ...rest].map(({ blobKey }) => blobKey)
         expect(keys.toSorted()).toEqual(made.map(({ id }) => id as string).toSorted())

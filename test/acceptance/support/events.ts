@@ -76,7 +76,7 @@ export class EventStream {
             request.destroy()
             return
           }
-          if (!/^text\/event-stream/.test(response.headers["content-type"] ?? "")) {
+          if (!response.headers["content-type"]?.startsWith("text/event-stream")) {
             reject(new Error(`events came as ${response.headers["content-type"]}`))
             request.destroy()
             return
