@@ -89,7 +89,7 @@ describe("architecture", () => {
       forbidden(
         (file) => /^src\/http\/\w+Api\.ts$/.test(file),
         (target) =>
-          /Http\.ts$/.test(target) || target.startsWith("src/publish/Publish") || target.startsWith("layers/"),
+          target.endsWith("Http.ts") || target.startsWith("src/publish/Publish") || target.startsWith("layers/"),
       ),
     ).toEqual([])
   })

@@ -3,9 +3,12 @@ import { Attempt, Visibility } from "./Claim.ts"
 import { ArtifactId, Bytes, ExternalId, ProjectHandle, Sha256 } from "./Ids.ts"
 import { Principal } from "./Principal.ts"
 
-/** A JSON object as the publisher gave it; stored and returned, never interpreted. */
-export const Metadata = Schema.Record({ key: Schema.String, value: Schema.Unknown })
-export type Metadata = typeof Metadata.Type
+/** A JSON object as the publisher gave it; stored and returned, never interpreted, and so never copied key by key. */
+export type Metadata = { readonly [key: string]: unknown }
+export const Metadata = Schema.declare(
+  (value: unknown): value is Metadata => typeof value === "object" && value !== null && !Array.isArray(value),
+  { identifier: "Metadata", jsonSchema: { type: "object", additionalProperties: true } },
+)
 
 /** Where an artifact comes from, as its claim said; absent altogether for lease-free uploads. */
 export class Lineage extends Schema.Class<Lineage>("Lineage")({

@@ -24,12 +24,14 @@ export type ProjectHandle = typeof ProjectHandle.Type
 
 /**
  * Run, step, job, session and principal ids come from outside: opaque, 1–200 characters, no control characters
- * (they travel in headers, logs and JSON).
+ * (they travel in headers, logs and JSON) and no half characters (which UTF-8 cannot hold).
  */
 export const ExternalId = Schema.String.pipe(
   Schema.minLength(1),
   Schema.maxLength(200),
-  Schema.filter((id) => !/\p{Cc}/u.test(id), { message: () => "must not contain control characters" }),
+  Schema.filter((id) => !/[\p{Cc}\p{Cs}]/u.test(id), {
+    message: () => "must not contain control characters or lone surrogates",
+  }),
 )
 export type ExternalId = typeof ExternalId.Type
 

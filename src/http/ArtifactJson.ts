@@ -1,5 +1,5 @@
 import { DateTime, Schema } from "effect"
-import type { Artifact } from "../domain/Artifact.ts"
+import { type Artifact, Metadata } from "../domain/Artifact.ts"
 
 const PrincipalJson = Schema.Struct({ kind: Schema.Literal("user", "agent", "service"), id: Schema.String })
 
@@ -21,7 +21,7 @@ export const ArtifactJson = Schema.Struct({
   job_id: Schema.optional(Schema.String),
   worker_session_id: Schema.optional(Schema.String),
   attempt: Schema.optional(Schema.Int),
-  metadata: Schema.Record({ key: Schema.String, value: Schema.Unknown }),
+  metadata: Metadata,
   created_at: Schema.String,
   deleted_at: Schema.optional(Schema.String),
   deleted_by: Schema.optional(Schema.String),

@@ -2,6 +2,7 @@ import { type HttpServerRequest } from "@effect/platform"
 import { NodeHttpServerRequest } from "@effect/platform-node"
 import { Effect, ParseResult, Schema } from "effect"
 import type { IncomingMessage, ServerResponse } from "node:http"
+import { isTooDeep, maxJsonDepth } from "../domain/Json.ts"
 import { apiError, type ApiError, badRequest } from "./ApiErrors.ts"
 import { continueIfAsked } from "./upload/EarlyAnswer.ts"
 
@@ -68,6 +69,8 @@ export const jsonBody = <A, I>(
       try: (): unknown => (body.length === 0 ? {} : JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(body))),
       catch: () => badRequest("The body is not valid JSON."),
     })
+    if (isTooDeep(parsed))
+      return yield* Effect.fail(badRequest(`The body is nested more than ${maxJsonDepth} levels deep.`))
     return yield* Schema.decodeUnknown(schema)(parsed).pipe(
       Effect.mapError((error) => badRequest(describeIssues(ParseResult.ArrayFormatter.formatErrorSync(error)))),
     )

@@ -1,5 +1,6 @@
 import type { Metadata } from "../domain/Artifact.ts"
 import { isArtifactName } from "../domain/ArtifactName.ts"
+import { isTooDeep, maxJsonDepth } from "../domain/Json.ts"
 import { isMediaType } from "../domain/MediaType.ts"
 import { BadRequest, LineageNotAllowed, UnknownField } from "./Refusals.ts"
 
@@ -41,6 +42,8 @@ const parseMetadata = (value: Uint8Array): Metadata => {
   }
   if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed))
     throw new BadRequest({ message: 'The part "metadata" must be a JSON object.' })
+  if (isTooDeep(parsed))
+    throw new BadRequest({ message: `The part "metadata" is nested more than ${maxJsonDepth} levels deep.` })
   // Postgres cannot keep U+0000 or lone surrogates in jsonb.
   const canonical = JSON.stringify(parsed)
   if (canonical.includes("\\u0000") || /\\ud[89a-f][0-9a-f]{2}/i.test(canonical))

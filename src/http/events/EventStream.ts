@@ -97,7 +97,11 @@ export const streamEvents = Effect.fn("Events.stream")(function* (
       // The bus speaks before the outbox has marked the event published, so a wake is followed by a few close looks.
       const woken = yield* watcher.next.pipe(
         Effect.as(true),
-        Effect.timeoutTo({ duration: pause, onSuccess: (woke) => woke, onTimeout: () => false }),
+        Effect.timeoutTo({
+          duration: Math.min(pause, checkedAt + keyCheckMillis - now),
+          onSuccess: (woke) => woke,
+          onTimeout: () => false,
+        }),
         Effect.raceFirst(Effect.as(readiness.drained, false)),
       )
       pause = woken ? 20 : Math.min(pause * 2, longestPauseMillis)
