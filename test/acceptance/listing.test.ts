@@ -106,11 +106,10 @@ describe("listing", () => {
     expect(Math.abs(Date.parse(tombstone.deleted_at) - Date.now())).toBeLessThan(60_000)
   })
 
-  it("needs mobius.project.view, and names it", async () => {
-    const key = await scene.newKey("service", [permissions.execute])
-    expect(expectRefusal(await scene.get("", key.key), 403, "permission_denied").details).toMatchObject({
-      permission: permissions.view,
-    })
+  it("shows nothing shared to a principal without mobius.project.view", async () => {
+    const blind = await scene.newKey("service", [permissions.execute])
+    expect(await scene.list("", blind.key)).toEqual([])
+    expectRefusal(await scene.get(`/${published[0].id}`, blind.key), 404, "not_found")
   })
 
   it("answers another project's path with 404, and no key with 401", async () => {
