@@ -71,6 +71,7 @@ export const layer = Layer.effect(
       raise: Effect.fn("Outbox.raise")((top) =>
         Effect.sync(() => {
           const moved = sequenced(1).filter((row) => row.publishedAt === undefined)
+          if (top <= state.lastSequence && !moved.some((row) => row.sequence <= top)) return
           state.lastSequence = Math.max(state.lastSequence, top)
           for (const row of moved) row.sequence = ++state.lastSequence
         }),

@@ -1,7 +1,7 @@
 import { beforeAll, describe, expect, it } from "vitest"
 import { field, filePart, inTwoHalves, multipart } from "./support/multipart.ts"
 import { Scene } from "./support/scene.ts"
-import { expectRefusal, expectStatus, unique } from "./support/wire.ts"
+import { expectRefusal, expectStatus, unique, until } from "./support/wire.ts"
 
 describe("idempotency", () => {
   let scene: Scene
@@ -33,6 +33,10 @@ describe("idempotency", () => {
     const { chunks, reached, resume } = inTwoHalves(body().bytes)
     const first = scene.post(body(), { idempotencyKey, chunked: chunks })
     await reached
+    await until(
+      () => scene.quota(),
+      ({ pending_count }) => pending_count === 1,
+    )
     const second = await scene.post(body(), { idempotencyKey })
     expectRefusal(second, 409, "idempotency_in_progress")
     expect(second.headers["retry-after"]).toBe("5")

@@ -20,8 +20,6 @@ describe("signed URLs", () => {
     expect(signed.method).toBe("GET")
     const answer = expectStatus(await send(signed.url), 200)
     expect(answer.bytes.toString()).toBe("signed content")
-    expect(answer.headers["content-type"]).toBe("text/plain")
-    expect(answer.headers["cache-control"]).toBeTruthy()
   })
 
   it("live 900 s by default, as long as asked, and at most a day", async () => {
@@ -71,6 +69,7 @@ describe("signed URLs", () => {
     const answer = expectStatus(await send(url), 200)
     expect(answer.headers).toMatchObject({
       etag: `"${artifact.sha256}"`,
+      "content-type": "text/plain",
       "cache-control": "private, no-cache",
       "referrer-policy": "no-referrer",
       "x-content-type-options": "nosniff",
@@ -81,8 +80,10 @@ describe("signed URLs", () => {
     expectStatus(await scene.get(`/${artifact.id}`), 200)
   })
 
-  it.runIf(target.store === "s3")("are attachments when S3 serves them", async () => {
+  it.runIf(target.store === "s3" && target.signaturesChecked)("are attachments when S3 serves them", async () => {
     const answer = expectStatus(await send((await sign()).url), 200)
+    expect(answer.headers["content-type"]).toBe("text/plain")
+    expect(answer.headers["cache-control"]).toBeTruthy()
     expect(answer.headers["content-disposition"]).toMatch(/^attachment/)
   })
 
