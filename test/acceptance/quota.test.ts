@@ -83,7 +83,7 @@ describe("the quota", () => {
         await sleep(5)
       }
     })()
-    const uploads = Array.from({ length: 20 }, () => scene.post(body, { chunked: inChunks(body.bytes, 64 * KiB, 20) }))
+    const uploads = Array.from({ length: 20 }, () => scene.post(body, { chunked: inChunks(body.bytes, 64 * KiB, 150) }))
     const answers = await Promise.all(uploads)
     uploading = false
     await sampling

@@ -63,9 +63,12 @@ export const send = (pathOrUrl: string, call: Call = {}): Promise<Answer> =>
       for await (const chunk of chunks) {
         if (answered || request.destroyed) return
         if (!request.write(chunk)) {
-          await new Promise<void>((next) => {
-            request.once("drain", next)
-            request.once("close", next)
+          await new Promise<void>((resolve) => {
+            const next = () => {
+              request.off("drain", next).off("close", next)
+              resolve()
+            }
+            request.on("drain", next).on("close", next)
           })
         }
       }
