@@ -131,7 +131,7 @@ const make = Effect.gen(function* () {
           forcePathStyle: yield* flag("S3_FORCE_PATH_STYLE"),
           publicEndpoint: yield* optionalUrl("S3_PUBLIC_ENDPOINT", ["http:", "https:"]),
           partBytes: yield* integer("S3_PART_BYTES", 8 * MiB, 5 * MiB, 5 * GiB),
-          partsInFlight: yield* integer("S3_PARTS_IN_FLIGHT", 6, 1, 1000),
+          partsInFlight: yield* integer("S3_PARTS_IN_FLIGHT", 4, 1, 1000),
         }
 
   const bootstrapApiKey = yield* optionalSecret("BOOTSTRAP_API_KEY")

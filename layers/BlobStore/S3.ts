@@ -18,6 +18,7 @@ import { DependencyUnavailable } from "../../services/Unavailable.ts"
 import { S3 } from "../clients/S3.ts"
 import { checkKey } from "./keys.ts"
 import { PartBudget } from "./s3/PartBudget.ts"
+import { PartBuffers } from "./s3/PartBuffers.ts"
 import { S3Writer } from "./s3/S3Writer.ts"
 
 const prefix = "artifacts/"
@@ -36,6 +37,7 @@ const make = Effect.gen(function* () {
   const { client, options, signer } = yield* S3
   const Bucket = options.bucket
   const budget = new PartBudget(options.partBytes * options.partsInFlight, options.partBytes)
+  const buffers = new PartBuffers(options.partBytes)
   const attempt = <A>(operation: string, run: (signal: AbortSignal) => Promise<A>) =>
     Effect.tryPromise({ try: run, catch: fault(operation) })
   const missingOr = (key: string, operation: string) => (error: unknown) =>
@@ -51,7 +53,7 @@ const make = Effect.gen(function* () {
     open: Effect.fn("BlobStore.open")(function* (key, { size }) {
       let finished = false
       const writer = yield* Effect.acquireRelease(
-        Effect.sync(() => new S3Writer(client, Bucket, nameOf(key), options.partBytes, budget)),
+        Effect.sync(() => new S3Writer(client, Bucket, nameOf(key), budget, buffers)),
         // The abort goes on by itself; what it cannot reach, the aged listing of unfinished uploads does.
         (draft) =>
           finished

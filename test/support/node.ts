@@ -1,4 +1,5 @@
 import type { ChildProcess } from "node:child_process"
+import { readFileSync } from "node:fs"
 import { resolve } from "node:path"
 import { freePort } from "./ports.ts"
 import { spawnRecorded, waitForHttp200 } from "./processes.ts"
@@ -28,6 +29,12 @@ export interface ProductNode {
 
 const root = resolve(import.meta.dirname, "../..")
 
+/** What follows `node` in the command that users run. */
+const startArguments = (): ReadonlyArray<string> =>
+  JSON.parse(readFileSync(resolve(root, "package.json"), "utf8"))
+    .scripts.start.split(" ")
+    .slice(1)
+
 /** Runs the product as a process of its own and returns once it is ready; throws with its logs when it ends before. */
 export const startNode = async (options: NodeOptions): Promise<ProductNode> => {
   const port = options.env["PORT"] ?? String(await freePort())
@@ -38,7 +45,10 @@ export const startNode = async (options: NodeOptions): Promise<ProductNode> => {
     ...options.env,
     PORT: port,
   }
-  const spawned = await spawnRecorded(process.execPath, ["src/main.ts", ...(options.args ?? [])], { cwd: root, env })
+  const spawned = await spawnRecorded(process.execPath, [...startArguments(), ...(options.args ?? [])], {
+    cwd: root,
+    env,
+  })
   const baseUrl = `http://127.0.0.1:${port}`
   try {
     await waitForHttp200(spawned, `${baseUrl}/readyz`, options.readyWithinMs ?? 60_000)

@@ -1,11 +1,18 @@
 import { randomBytes } from "node:crypto"
 import { type FileHandle, mkdir, open, rename, unlink } from "node:fs/promises"
 import { dirname, join } from "node:path"
-import { Gathered } from "../Gathered.ts"
+import { Gathered } from "./Gathered.ts"
 
-/** Bytes gathered before they are written, and the most that may wait before the sender is held back. */
-const gather = 256 * 1024
-const holdBack = 512 * 1024
+/**
+ * Bytes gathered before they are written: fewer with many files at once, so that all of them together stay within a
+ * bound. Twice as many may wait before the sender is held back.
+ */
+const mostGathered = 256 * 1024
+const leastGathered = 64 * 1024
+const gatheredByAll = 16 * 1024 * 1024
+/** Those neither finished nor discarded. */
+let openWriters = 0
+const gather = () => Math.max(leastGathered, Math.min(mostGathered, gatheredByAll / openWriters))
 
 /** Makes names in a folder durable: POSIX promises a rename only after the folder itself was synced. */
 export const syncFolder = async (folder: string): Promise<void> => {
@@ -62,6 +69,7 @@ export class FileWriter {
   #failure: unknown
 
   constructor(temporaryFolder: string, target: string, name: string) {
+    openWriters++
     this.#target = target
     this.#draft = join(temporaryFolder, `${name}.${randomBytes(6).toString("hex")}`)
   }
@@ -74,8 +82,9 @@ export class FileWriter {
   write(chunk: Uint8Array): Promise<void> | undefined {
     if (this.#failure !== undefined) return Promise.reject(this.#failure)
     this.#waiting.add(chunk)
-    if (this.#waiting.bytes >= gather && this.#flushing === undefined) this.#startFlush()
-    return this.#waiting.bytes >= holdBack ? this.#flushing : undefined
+    const enough = gather()
+    if (this.#waiting.bytes >= enough && this.#flushing === undefined) this.#startFlush()
+    return this.#waiting.bytes >= 2 * enough ? this.#flushing : undefined
   }
 
   #startFlush(): void {
@@ -90,7 +99,7 @@ export class FileWriter {
 
   async #flush(): Promise<void> {
     this.#handle ??= await open(this.#draft, "wx", 0o640)
-    while (this.#waiting.bytes >= gather) await this.#writeWaiting(this.#handle)
+    while (this.#waiting.bytes >= gather()) await this.#writeWaiting(this.#handle)
   }
 
   async #writeWaiting(handle: FileHandle): Promise<void> {
@@ -117,10 +126,12 @@ export class FileWriter {
     await ensureSpread(folder)
     await rename(this.#draft, this.#target)
     await syncFolder(folder)
+    openWriters--
   }
 
   /** Leaves nothing behind; to be called unless `finish` resolved. */
   async discard(): Promise<void> {
+    openWriters--
     this.#failure ??= new Error("the write was given up")
     this.#waiting.clear()
     await this.#flushing?.catch(() => {})

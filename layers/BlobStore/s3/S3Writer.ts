@@ -8,11 +8,14 @@ import {
   type S3Client,
   UploadPartCommand,
 } from "@aws-sdk/client-s3"
-import { Gathered } from "../Gathered.ts"
 import type { PartBudget } from "./PartBudget.ts"
+import type { PartBuffers } from "./PartBuffers.ts"
 
 /** Parts of one writer that may be on their way at once. */
 const inFlightPerWriter = 3
+/** What an object's first buffer holds at least, and how much larger each next one is until it holds a part. */
+const firstBuffer = 4096
+const growth = 4
 
 const md5 = (bytes: Uint8Array) => createHash("md5").update(bytes).digest("base64")
 
@@ -24,9 +27,11 @@ export class S3Writer {
   readonly #client: S3Client
   readonly #bucket: string
   readonly #key: string
-  readonly #partBytes: number
   readonly #budget: PartBudget
-  readonly #gathered = new Gathered()
+  readonly #buffers: PartBuffers
+  /** The part that fills; that of a small object is no larger than it needs. */
+  #part: Buffer | undefined
+  #filled = 0
   #total = 0
   #partsBegun = 0
   #held = 0
@@ -37,12 +42,12 @@ export class S3Writer {
   #failure: unknown
   #ended = false
 
-  constructor(client: S3Client, bucket: string, key: string, partBytes: number, budget: PartBudget) {
+  constructor(client: S3Client, bucket: string, key: string, budget: PartBudget, buffers: PartBuffers) {
     this.#client = client
     this.#bucket = bucket
     this.#key = key
-    this.#partBytes = partBytes
     this.#budget = budget
+    this.#buffers = buffers
   }
 
   get size(): number {
@@ -51,27 +56,58 @@ export class S3Writer {
 
   write(chunk: Uint8Array): Promise<void> | undefined {
     if (this.#failure !== undefined) return Promise.reject(this.#failure)
-    const granted = this.#budget.take(this, chunk.length)
-    if (granted !== undefined) return granted.then(() => this.#add(chunk))
+    this.#total += chunk.length
     return this.#add(chunk)
   }
 
   #add(chunk: Uint8Array): Promise<void> | undefined {
-    if (this.#ended) {
-      this.#budget.give(this, chunk.length)
-      return Promise.reject(this.#failure)
+    for (let at = 0; at < chunk.length;) {
+      const part = this.#part
+      if (
+        part === undefined ||
+        (part.length < this.#buffers.partBytes && part.length - this.#filled < chunk.length - at)
+      ) {
+        const rest = chunk.subarray(at)
+        const size = this.#sizeFor(rest.length)
+        const more = size - (part?.length ?? 0)
+        const granted = this.#budget.take(this, more)
+        if (granted !== undefined)
+          return granted.then(() => {
+            if (this.#ended) {
+              this.#budget.give(this, more)
+              throw this.#failure
+            }
+            this.#grow(size)
+            return this.#add(rest)
+          })
+        this.#grow(size)
+        continue
+      }
+      const taken = Math.min(chunk.length - at, part.length - this.#filled)
+      part.set(chunk.subarray(at, at + taken), this.#filled)
+      at += taken
+      this.#filled += taken
+      if (this.#filled === this.#buffers.partBytes) this.#sendPart(part)
     }
-    this.#held += chunk.length
-    this.#gathered.add(chunk)
-    this.#total += chunk.length
-    if (this.#gathered.bytes < this.#partBytes) return undefined
-    this.#sendPart()
     return this.#sending.size >= inFlightPerWriter ? Promise.race(this.#sending) : undefined
   }
 
-  #takeGathered(): { readonly body: Buffer; readonly bytes: number } {
-    const { bytes } = this.#gathered
-    return { body: Buffer.concat(this.#gathered.takeAll(), bytes), bytes }
+  /** Of a buffer for what the part holds and so many bytes more, or for a whole part. */
+  #sizeFor(bytes: number): number {
+    const full = this.#buffers.partBytes
+    if (this.#partsBegun > 0) return full
+    let size = firstBuffer
+    while (size < this.#filled + bytes && size < full) size *= growth
+    return Math.min(size, full)
+  }
+
+  #grow(size: number): void {
+    const before = this.#part
+    this.#held += size - (before?.length ?? 0)
+    this.#part = this.#buffers.take(size)
+    if (before === undefined) return
+    this.#part.set(before.subarray(0, this.#filled))
+    this.#buffers.give(before)
   }
 
   #release(bytes: number): void {
@@ -79,8 +115,11 @@ export class S3Writer {
     this.#budget.give(this, bytes)
   }
 
-  #sendPart(): void {
-    const { body, bytes } = this.#takeGathered()
+  #sendPart(part: Buffer): void {
+    const bytes = this.#filled
+    const body = part.subarray(0, bytes)
+    this.#part = undefined
+    this.#filled = 0
     this.#partsBegun++
     const PartNumber = this.#partsBegun
     this.#uploadId ??= this.#client
@@ -107,6 +146,8 @@ export class S3Writer {
       .then(({ ETag }) => {
         if (ETag === undefined) throw new Error("the store gave a part no ETag")
         this.#parts.push({ PartNumber, ETag })
+        // Only now: of a request that failed, the socket may still hold bytes.
+        this.#buffers.give(part)
       })
       .catch((error: unknown) => {
         this.#failure ??= error
@@ -114,7 +155,7 @@ export class S3Writer {
       })
       .finally(() => {
         this.#sending.delete(sent)
-        this.#release(bytes)
+        this.#release(part.length)
       })
     sent.catch(() => {})
     this.#sending.add(sent)
@@ -124,24 +165,27 @@ export class S3Writer {
   async finish(): Promise<void> {
     if (this.#failure !== undefined) throw this.#failure
     if (this.#uploadId === undefined) {
-      const { body, bytes } = this.#takeGathered()
+      const part = this.#part
+      const body = part?.subarray(0, this.#filled) ?? Buffer.alloc(0)
       try {
         await this.#client.send(
           new PutObjectCommand({
             Bucket: this.#bucket,
             Key: this.#key,
             Body: body,
-            ContentLength: bytes,
+            ContentLength: body.length,
             ContentMD5: md5(body),
           }),
         )
+        if (part !== undefined) this.#buffers.give(part)
       } finally {
-        this.#release(bytes)
+        this.#part = undefined
+        this.#release(this.#held)
       }
       this.#ended = true
       return
     }
-    if (this.#gathered.bytes > 0) this.#sendPart()
+    if (this.#part !== undefined) this.#sendPart(this.#part)
     await Promise.all(this.#sending)
     if (this.#failure !== undefined) throw this.#failure
     const Parts = this.#parts.toSorted((a, b) => a.PartNumber - b.PartNumber)
@@ -167,7 +211,8 @@ export class S3Writer {
     this.#failure ??= new Error("the write was given up")
     this.#givenUp.abort()
     await Promise.allSettled(this.#sending)
-    this.#gathered.clear()
+    if (this.#part !== undefined) this.#buffers.give(this.#part)
+    this.#part = undefined
     this.#release(this.#held)
     const UploadId = await this.#uploadId?.catch(() => undefined)
     if (UploadId !== undefined)
