@@ -128,14 +128,6 @@ export class MetadataStore extends Context.Tag("services/MetadataStore")<
     readonly fence: (id: ArtifactId) => Effect.Effect<void, DependencyUnavailable>
     /** Second half, once the bytes are gone: forgets a fenced upload. Idempotent. */
     readonly forget: (id: ArtifactId) => Effect.Effect<void, DependencyUnavailable>
-    /** Fences up to `limit` uploads not renewed for `staleSeconds`, and returns them with those fenced earlier but not forgotten. */
-    readonly fenceStale: (options: {
-      readonly staleSeconds: number
-      readonly limit: number
-    }) => Effect.Effect<
-      ReadonlyArray<{ readonly id: ArtifactId; readonly project: ProjectHandle; readonly blobKey: string }>,
-      DependencyUnavailable
-    >
     /** Those of the keys that no pending, fenced or ready artifact and no queued removal knows. */
     readonly unknownBlobKeys: (
       keys: ReadonlyArray<string>,

@@ -51,9 +51,10 @@ export class QuotaCounters extends Context.Tag("services/QuotaCounters")<
     readonly usage: (project: ProjectHandle) => Effect.Effect<CounterReading, Fault>
     /**
      * Compares with the truth: takes it over when it is newer or when the counters claim a version Postgres has not
-     * reached (it was restored). Reservations of live uploads stay.
+     * reached (it was restored), unless they moved on meanwhile. Reservations of live uploads stay. Returns the version
+     * of the books compared with.
      */
-    readonly rebuild: (project: ProjectHandle) => Effect.Effect<CounterReading, Fault>
+    readonly rebuild: (project: ProjectHandle) => Effect.Effect<number, Fault>
     readonly ping: Effect.Effect<void, DependencyUnavailable>
   }
 >() {}

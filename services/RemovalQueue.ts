@@ -8,6 +8,9 @@ export interface Removal {
   readonly attempt: number
 }
 
+/** How often a removal is tried before it is parked. */
+export const parkedAfter = 20
+
 /**
  * Objects to be removed, queued in the transaction that made their artifact a tombstone. Any number of takers: a
  * removal is handed to one at a time, and again after a growing pause unless it was confirmed.
@@ -15,11 +18,14 @@ export interface Removal {
 export class RemovalQueue extends Context.Tag("services/RemovalQueue")<
   RemovalQueue,
   {
-    /** Up to `limit` due removals, each put off by an exponential pause (1 s to 5 min) before another may have it. */
+    /**
+     * Up to `limit` due removals, each put off by an exponential pause (1 s to 5 min) before another may have it. One
+     * that was handed out `parkedAfter` times is parked: its pause is an hour, and somebody should look.
+     */
     readonly take: (limit: number) => Effect.Effect<ReadonlyArray<Removal>, DependencyUnavailable>
-    /** The object is gone for certain. Idempotent. */
-    readonly confirm: (blobKey: string) => Effect.Effect<void, DependencyUnavailable>
-    /** How many wait. */
-    readonly backlog: Effect.Effect<number, DependencyUnavailable>
+    /** The object is gone for certain. With `attempt`: unless it was handed to another since. Idempotent. */
+    readonly confirm: (blobKey: string, attempt?: number) => Effect.Effect<void, DependencyUnavailable>
+    /** How many wait, and how many of these are parked. */
+    readonly backlog: Effect.Effect<{ readonly waiting: number; readonly parked: number }, DependencyUnavailable>
   }
 >() {}

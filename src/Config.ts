@@ -12,6 +12,17 @@ export interface SettingsShape {
   /** Both set: a production node. Absent: embedded parts under `dataDir`. */
   readonly production: { readonly databaseUrl: Redacted.Redacted; readonly redisUrl: Redacted.Redacted } | undefined
   readonly databasePoolSize: number
+  /**
+   * This pod's address in the cluster; absent: a cluster of this one process. `kubernetes`: whose pods the runners are,
+   * so that the Kubernetes API says which of them live.
+   */
+  readonly runner:
+    | {
+        readonly host: string
+        readonly port: number
+        readonly kubernetes: { readonly namespace: string; readonly labelSelector: string } | undefined
+      }
+    | undefined
   readonly s3:
     | {
         readonly bucket: string
@@ -120,6 +131,26 @@ const make = Effect.gen(function* () {
     )
   const production = database && redis ? { databaseUrl: database, redisUrl: redis } : undefined
 
+  const runnerHost = yield* optionalString("RUNNER_HOST")
+  const runnerPort = yield* integer("RUNNER_PORT", 7946, 1, 65_535)
+  const runnerNamespace = yield* optionalString("RUNNER_NAMESPACE")
+  const runnerSelector = yield* optionalString("RUNNER_SELECTOR")
+  if (runnerHost !== undefined && production === undefined)
+    return yield* Effect.fail(
+      refuse("RUNNER_HOST", "needs DATABASE_URL and REDIS_URL: an embedded node is a cluster of one process"),
+    )
+  if ((runnerNamespace === undefined) !== (runnerSelector === undefined))
+    return yield* Effect.fail(
+      refuse(
+        runnerNamespace === undefined ? "RUNNER_NAMESPACE" : "RUNNER_SELECTOR",
+        "is missing: RUNNER_NAMESPACE and RUNNER_SELECTOR go together",
+      ),
+    )
+  const kubernetes =
+    runnerNamespace !== undefined && runnerSelector !== undefined
+      ? { namespace: runnerNamespace, labelSelector: runnerSelector }
+      : undefined
+
   const bucket = yield* optionalString("S3_BUCKET")
   const s3 =
     bucket === undefined
@@ -181,6 +212,7 @@ const make = Effect.gen(function* () {
     dataDir: yield* Config.nonEmptyString("DATA_DIR").pipe(Config.withDefault(".data")),
     production,
     databasePoolSize: yield* integer("DATABASE_POOL_SIZE", 10, 2, 200),
+    runner: runnerHost === undefined ? undefined : { host: runnerHost, port: runnerPort, kubernetes },
     s3,
     bootstrapApiKey,
     urlSigningSecrets,
@@ -198,7 +230,7 @@ const make = Effect.gen(function* () {
     eventStreamKey: yield* Config.nonEmptyString("EVENT_STREAM_KEY").pipe(Config.withDefault("mobius:source-events")),
     eventStreamMaxLength: yield* integer("EVENT_STREAM_MAXLEN", 1_000_000, 1000),
     eventRetentionSeconds: yield* integer("EVENT_RETENTION", 7 * 86_400, 60),
-    sweepSeconds: yield* integer("SWEEP_SECONDS", 10, 1, 3600),
+    sweepSeconds: yield* integer("SWEEP_SECONDS", 10, 1, 60),
     abandonedAfterSeconds: yield* integer("ABANDONED_AFTER_SECONDS", 45, 1, 3600),
     orphanSweepSeconds: yield* integer("ORPHAN_SWEEP_SECONDS", 900, 1, 3600),
     orphanAgeSeconds: yield* integer("ORPHAN_AGE_SECONDS", 1800, 1, 86_400),

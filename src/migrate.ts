@@ -1,7 +1,7 @@
 import { NodeRuntime } from "@effect/platform-node"
 import { ConfigError, Console, Effect, type Redacted } from "effect"
 import * as Postgres from "../layers/clients/Postgres.ts"
-import { migrate } from "../layers/migrations/Migrations.ts"
+import { migrate, migrateEngine } from "../layers/migrations/Migrations.ts"
 import { databaseUrl } from "./Config.ts"
 import { reportFailure } from "./Failure.ts"
 
@@ -10,7 +10,7 @@ databaseUrl.pipe(
     (url): url is Redacted.Redacted => url !== undefined,
     () => ConfigError.MissingData(["DATABASE_URL"], "is missing: it names the database to migrate"),
   ),
-  Effect.flatMap((url) => Effect.provide(migrate, Postgres.layer({ url, poolSize: 1 }))),
+  Effect.flatMap((url) => Effect.provide(Effect.zipLeft(migrate, migrateEngine), Postgres.layer({ url, poolSize: 3 }))),
   Effect.flatMap((applied) =>
     applied.length === 0
       ? Console.log("The schema is up to date.")

@@ -168,19 +168,6 @@ export const layer = (options: { readonly defaultQuotaBytes: number }) =>
             if (state.artifacts.get(id)?.state === "fenced") state.artifacts.delete(id)
           }),
         ),
-        fenceStale: Effect.fn("MetadataStore.fenceStale")(({ limit, staleSeconds }) =>
-          atomically((now) => {
-            rows()
-              .filter((row) => row.state === "pending" && now - row.renewedAt >= staleSeconds * 1_000)
-              .slice(0, limit)
-              .forEach(fence)
-            return Effect.succeed(
-              rows()
-                .filter((row) => row.state === "fenced")
-                .map(({ upload: { id, project, blobKey } }) => ({ id, project, blobKey })),
-            )
-          }),
-        ),
         unknownBlobKeys: Effect.fn("MetadataStore.unknownBlobKeys")((keys) =>
           Effect.sync(() => {
             const known = new Set(state.removals.keys())

@@ -22,12 +22,10 @@ const Outcome = Schema.Union(
   Schema.Struct({ outcome: Schema.Literal("ready"), record: ArtifactRecord, books: Books }),
   Schema.Struct({ outcome: Schema.Literal("pending", "gone") }),
 )
-const Stale = Schema.Struct({ id: ArtifactId, project: ProjectHandle, blob_key: Schema.String })
 
 const decodeCommitted = decoder(Committed)
 const decodeOutcome = decoder(Outcome)
 const decodeRecord = decoder(ArtifactRecord)
-const decodeStale = decoder(Schema.Array(Stale))
 const decodeKeys = decoder(Schema.Array(Schema.Struct({ key: Schema.String })))
 
 /** One key a scope: the same text from another principal, job or attempt is another key. Hex. */
@@ -187,31 +185,6 @@ export const makeUploads = (defaultQuotaBytes: number) =>
       Effect.catchTag("SqlError", unavailable("MetadataStore.forget")),
     )
 
-    /** Those fenced earlier take turns by `renewed_at`: uploads that cannot be cleaned up do not keep others waiting. */
-    const fenceStale = Effect.fn("MetadataStore.fenceStale")(
-      function* ({ limit, staleSeconds }: { readonly staleSeconds: number; readonly limit: number }) {
-        const rows = yield* sql`
-          with fenced as (
-            update artifacts set fenced_at = clock_timestamp(), idempotency_hash = null
-            where id in (
-              select id from artifacts where state = 'pending' and fenced_at is null
-                and renewed_at <= clock_timestamp() - ${staleSeconds}::double precision * interval '1 second'
-              order by renewed_at limit ${limit}::integer for update skip locked)
-            returning id, project, blob_key
-          ), earlier as (
-            update artifacts set renewed_at = clock_timestamp()
-            where id in (
-              select id from artifacts where state = 'pending' and fenced_at is not null
-              order by renewed_at limit ${limit}::integer for update skip locked)
-            returning id, project, blob_key
-          )
-          select * from fenced union all select * from earlier`
-        const stale = yield* decodeStale(rows)
-        return stale.map(({ blob_key, id, project }) => ({ id, project, blobKey: blob_key }))
-      },
-      Effect.catchTag("SqlError", unavailable("MetadataStore.fenceStale")),
-    )
-
     const unknownBlobKeys = Effect.fn("MetadataStore.unknownBlobKeys")(
       function* (keys: ReadonlyArray<string>) {
         if (keys.length === 0) return []
@@ -224,5 +197,5 @@ export const makeUploads = (defaultQuotaBytes: number) =>
       Effect.catchTag("SqlError", unavailable("MetadataStore.unknownBlobKeys")),
     )
 
-    return { begin, findReplay, renew, commit, outcome, fence, forget, fenceStale, unknownBlobKeys }
+    return { begin, findReplay, renew, commit, outcome, fence, forget, unknownBlobKeys }
   })

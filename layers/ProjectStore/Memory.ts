@@ -24,13 +24,22 @@ export const layer = (options: { readonly defaultQuotaBytes: number }) =>
           atomically((now) => {
             const known = state.projects.get(handle)
             if (known === undefined) {
-              const row = { handle, quotaBytes, createdAt: instant(now), usedBytes: 0, artifactCount: 0, version: 1 }
+              const row: ProjectRow = {
+                handle,
+                quotaBytes,
+                createdAt: instant(now),
+                usedBytes: 0,
+                artifactCount: 0,
+                version: 1,
+                duty: { epoch: 0, dueAt: now, pauseSeconds: 60, seenVersion: undefined },
+              }
               state.projects.set(handle, row)
               return Effect.succeed(view(row))
             }
             if (quotaBytes !== undefined && quotaBytes !== known.quotaBytes) {
               known.quotaBytes = quotaBytes
               known.version++
+              Object.assign(known.duty, { dueAt: now, pauseSeconds: 60 })
             }
             return Effect.succeed(view(known))
           }),

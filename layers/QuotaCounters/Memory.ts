@@ -55,7 +55,7 @@ const make = Effect.gen(function* () {
         return true as const
       }),
     read: (project) => step(project, (counters) => ({ ...reading(counters), version: counters.usage.version })),
-    load: (project, snapshot, force) =>
+    load: (project, snapshot, unlessMoved) =>
       Effect.map(Clock.currentTimeMillis, (now) => {
         const counters = projects.get(project)
         if (counters === undefined) {
@@ -63,7 +63,8 @@ const make = Effect.gen(function* () {
             ({ uploadId, bytes }) => [uploadId, { bytes, until: now + lifetime }] as const,
           )
           projects.set(project, { usage: snapshot.usage, reservations: new Map(reservations) })
-        } else if (force || snapshot.usage.version > counters.usage.version) counters.usage = snapshot.usage
+        } else if (counters.usage.version === unlessMoved || snapshot.usage.version > counters.usage.version)
+          counters.usage = snapshot.usage
       }),
     ping: Effect.void,
   }

@@ -35,11 +35,14 @@ export interface RawCounters {
   readonly read: (
     project: ProjectHandle,
   ) => Effect.Effect<(CounterReading & { readonly version: number }) | Missing, DependencyUnavailable>
-  /** Figures are taken over when the counters are missing, older, or `force`d; reservations only when they were missing. */
+  /**
+   * Figures are taken over when the counters are missing, older, or still at version `unlessMoved`; reservations only
+   * when they were missing.
+   */
   readonly load: (
     project: ProjectHandle,
     snapshot: QuotaSnapshot,
-    force: boolean,
+    unlessMoved: number | undefined,
   ) => Effect.Effect<void, DependencyUnavailable>
   readonly ping: Effect.Effect<void, DependencyUnavailable>
 }
@@ -48,8 +51,8 @@ export interface RawCounters {
 export const rebuilding = (raw: RawCounters) =>
   Effect.gen(function* () {
     const projects = yield* ProjectStore
-    const loadTruth = (project: ProjectHandle, force: boolean) =>
-      Effect.flatMap(projects.quotaSnapshot(project), (snapshot) => raw.load(project, snapshot, force))
+    const loadTruth = (project: ProjectHandle) =>
+      Effect.flatMap(projects.quotaSnapshot(project), (snapshot) => raw.load(project, snapshot, undefined))
 
     /** Each round finds the counters flushed again only if that happened in between: a few rounds are plenty. */
     const present = <A, E>(project: ProjectHandle, operation: string, attempt: Effect.Effect<A | Missing, E>) => {
@@ -57,7 +60,7 @@ export const rebuilding = (raw: RawCounters) =>
         Effect.flatMap(attempt, (answer) => {
           if (answer !== missing) return Effect.succeed(answer as A)
           return left > 0
-            ? Effect.zipRight(loadTruth(project, false), round(left - 1))
+            ? Effect.zipRight(loadTruth(project), round(left - 1))
             : new DependencyUnavailable({
                 dependency: "redis",
                 operation,
@@ -103,11 +106,11 @@ export const rebuilding = (raw: RawCounters) =>
       rebuild: Effect.fn("QuotaCounters.rebuild")(function* (project) {
         const before = yield* raw.read(project)
         const snapshot = yield* projects.quotaSnapshot(project)
-        // Read after the counters: a version they claim and Postgres has not reached means Postgres was restored.
+        // Read after the counters: a version they claim and Postgres has not reached means Postgres was restored. A
+        // caller that was paused in between finds the counters moved on, and takes nothing back.
         const restored = before !== missing && before.version > snapshot.usage.version
-        yield* raw.load(project, snapshot, restored)
-        const { version: _, ...reading } = yield* present(project, "QuotaCounters.rebuild", raw.read(project))
-        return reading
+        yield* raw.load(project, snapshot, restored ? before.version : undefined)
+        return snapshot.usage.version
       }),
       ping: raw.ping,
     })

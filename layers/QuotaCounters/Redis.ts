@@ -64,7 +64,7 @@ const make = Effect.gen(function* () {
         limitBytes: Number(reply[2]),
         version: Number(reply[3]),
       })),
-    load: (project, { reservations, usage }, force) =>
+    load: (project, { reservations, usage }, unlessMoved) =>
       Effect.asVoid(
         call(
           "load",
@@ -73,7 +73,7 @@ const make = Effect.gen(function* () {
             usage.usedBytes,
             usage.limitBytes,
             usage.version,
-            force ? "1" : "0",
+            unlessMoved ?? "",
             lifetime,
             ...reservations.flatMap(({ uploadId, bytes }) => [uploadId, bytes]),
           ],

@@ -70,12 +70,14 @@ return {figures[1], string.format('%.0f', reserved), figures[2], figures[4]}
 `
 
 /**
- * ARGV: run, used, limit, version, force ('1' or '0'), lifetime ms, then pairs of upload and bytes. Makes missing
- * counters anew with these reservations; of present ones takes over newer or forced figures only. Returns 1.
+ * ARGV: run, used, limit, version, the version present counters must still have to be overruled, or '',
+ * lifetime ms, then pairs of upload and bytes. Makes missing counters anew with these reservations; of present ones
+ * takes over newer figures, or any if they are still of the version named. Returns 1.
  */
 export const load = `
 if redis.call('HGET', KEYS[1], 'run') == ARGV[1] then
-  if ARGV[5] == '1' or tonumber(ARGV[4]) > tonumber(redis.call('HGET', KEYS[1], 'version')) then
+  local version = redis.call('HGET', KEYS[1], 'version')
+  if ARGV[5] == version or tonumber(ARGV[4]) > tonumber(version) then
     redis.call('HSET', KEYS[1], 'used', ARGV[2], 'limit', ARGV[3], 'version', ARGV[4])
   end
   return 1

@@ -1,9 +1,10 @@
 import { Effect, Layer } from "effect"
-import { RemovalQueue } from "../../services/RemovalQueue.ts"
+import { parkedAfter, RemovalQueue } from "../../services/RemovalQueue.ts"
 import { atomically, MemoryDatabase } from "../clients/Memory.ts"
 
-/** 1 s, 2 s, 4 s … at most 5 min. */
-const pauseMillis = (attempt: number) => Math.min(300_000, 1_000 * 2 ** (attempt - 1))
+/** 1 s, 2 s, 4 s … at most 5 min; an hour for those that are parked. */
+const pauseMillis = (attempt: number) =>
+  attempt >= parkedAfter ? 3_600_000 : Math.min(300_000, 1_000 * 2 ** (attempt - 1))
 
 export const layer = Layer.effect(
   RemovalQueue,
@@ -23,7 +24,14 @@ export const layer = Layer.effect(
         ),
       ),
     ),
-    confirm: Effect.fn("RemovalQueue.confirm")((blobKey) => Effect.sync(() => void state.removals.delete(blobKey))),
-    backlog: Effect.sync(() => state.removals.size),
+    confirm: Effect.fn("RemovalQueue.confirm")((blobKey, attempt) =>
+      Effect.sync(() => {
+        if (attempt === undefined || state.removals.get(blobKey)?.attempt === attempt) state.removals.delete(blobKey)
+      }),
+    ),
+    backlog: Effect.sync(() => ({
+      waiting: state.removals.size,
+      parked: [...state.removals.values()].filter((row) => row.attempt >= parkedAfter).length,
+    })),
   })),
 )

@@ -1,21 +1,22 @@
 import { SqlClient } from "@effect/sql"
 import { Effect, Layer, Schema } from "effect"
-import { RemovalQueue } from "../../services/RemovalQueue.ts"
+import { parkedAfter, RemovalQueue } from "../../services/RemovalQueue.ts"
 import { unavailable } from "../clients/sqlErrors.ts"
 import { decoder, Int8 } from "../MetadataStore/rows.ts"
 
 const decodeTaken = decoder(Schema.Array(Schema.Struct({ blob_key: Schema.String, attempts: Schema.Int })))
-const decodeBacklog = decoder(Schema.Struct({ waiting: Int8 }))
+const decodeBacklog = decoder(Schema.Struct({ waiting: Int8, parked: Int8 }))
 
 const make = Effect.gen(function* () {
   const sql = yield* SqlClient.SqlClient
 
-  /** The pause doubles from 1 s to 5 min; it starts when the removal is handed out, so that a dead taker's comes back. */
+  /** The pause doubles from 1 s to 5 min, and is an hour for those that are parked; it starts when the removal is handed out, so that a dead taker's comes back. */
   const take = Effect.fn("RemovalQueue.take")(
     function* (limit: number) {
       const rows = yield* sql`
         update removals set attempts = attempts + 1,
-          next_attempt_at = clock_timestamp() + least(300, power(2, least(attempts, 9))) * interval '1 second'
+          next_attempt_at = clock_timestamp() + interval '1 second'
+            * case when attempts + 1 >= ${parkedAfter}::integer then 3600 else least(300, power(2, least(attempts, 9))) end
         where blob_key in (
           select blob_key from removals where next_attempt_at <= clock_timestamp()
           order by next_attempt_at limit ${limit}::integer for update skip locked)
@@ -26,15 +27,16 @@ const make = Effect.gen(function* () {
   )
 
   const confirm = Effect.fn("RemovalQueue.confirm")(
-    function* (blobKey: string) {
-      yield* sql`delete from removals where blob_key = ${blobKey}::text`
+    function* (blobKey: string, attempt?: number) {
+      yield* sql`
+        delete from removals where blob_key = ${blobKey}::text and attempts = coalesce(${attempt ?? null}::integer, attempts)`
     },
     Effect.catchTag("SqlError", unavailable("RemovalQueue.confirm")),
   )
 
-  const backlog = sql`select count(*) as waiting from removals`.pipe(
+  const backlog = sql`
+    select count(*) as waiting, count(*) filter (where attempts >= ${parkedAfter}::integer) as parked from removals`.pipe(
     Effect.flatMap((rows) => decodeBacklog(rows[0])),
-    Effect.map(({ waiting }) => waiting),
     Effect.catchTag("SqlError", unavailable("RemovalQueue.backlog")),
     Effect.withSpan("RemovalQueue.backlog"),
   )

@@ -6,9 +6,10 @@ import * as SqlClient from "@effect/sql/SqlClient"
 import type { Connection } from "@effect/sql/SqlConnection"
 import { SqlError } from "@effect/sql/SqlError"
 import { Effect, Layer, Stream } from "effect"
+import { parseInt8 } from "./Postgres.ts"
 
 const parsers = {
-  [types.INT8]: Number,
+  [types.INT8]: parseInt8,
   [types.BYTEA]: (text: string) => Buffer.from(text.slice(2), "hex"),
 }
 

@@ -15,6 +15,8 @@ export interface ProjectRow {
   usedBytes: number
   artifactCount: number
   version: number
+  /** See services/ProjectDuties.ts. */
+  readonly duty: { epoch: number; dueAt: number; pauseSeconds: number; seenVersion: number | undefined }
 }
 
 /** One attempt at a job. Times in milliseconds of the Effect clock. */

@@ -3,12 +3,20 @@ import { SqlError } from "@effect/sql/SqlError"
 import { Effect, Redacted } from "effect"
 import pg from "pg"
 
-/** bigint comes as a number: sizes, counts and sequences stay far below 2^53. */
 const int8 = 20
+
+/**
+ * bigint comes as a number, for sizes, counts and sequences stay far below 2^53; the actor engine's ids do not, and
+ * come as the text they are.
+ */
+export const parseInt8 = (text: string): number | string => {
+  const value = Number(text)
+  return Number.isSafeInteger(value) ? value : text
+}
 
 const types: pg.CustomTypesConfig = {
   getTypeParser: ((oid: number, format?: "text" | "binary") =>
-    oid === int8 ? Number : pg.types.getTypeParser(oid, format as "text")) as pg.CustomTypesConfig["getTypeParser"],
+    oid === int8 ? parseInt8 : pg.types.getTypeParser(oid, format as "text")) as pg.CustomTypesConfig["getTypeParser"],
 }
 
 /**

@@ -1,7 +1,9 @@
+import { ShardingConfig, SqlMessageStorage, SqlRunnerStorage } from "@effect/cluster"
 import { SqlClient } from "@effect/sql"
-import { Effect, Schema } from "effect"
+import { Effect, Layer, Schema } from "effect"
 import { tables } from "./0001_tables.ts"
 import { functions } from "./0002_functions.ts"
+import { duties } from "./0003_duties.ts"
 
 interface Migration {
   readonly id: number
@@ -12,6 +14,7 @@ interface Migration {
 const migrations: ReadonlyArray<Migration> = [
   { id: 1, name: "tables", statements: tables },
   { id: 2, name: "functions", statements: functions },
+  { id: 3, name: "duties", statements: duties },
 ]
 
 /** One number for all nodes: whoever migrates holds it. */
@@ -44,12 +47,37 @@ export const migrate = Effect.gen(function* () {
   )
 })
 
+/** Held while the actor engine's tables are made; another number than the one above, which is taken on the way. */
+const engineLock = 4_861_554
+const engineTables = ["cluster_messages", "cluster_replies", "cluster_runners", "cluster_locks"]
+
+/**
+ * Makes the tables of the actor engine, which it would make itself at the first start: pods that start together would
+ * race for it. Needs three connections.
+ */
+export const migrateEngine = Effect.scoped(
+  Effect.gen(function* () {
+    const holder = yield* (yield* SqlClient.SqlClient).reserve
+    yield* holder.executeRaw("set statement_timeout = 0", [])
+    yield* holder.executeRaw("set lock_timeout = 0", [])
+    yield* Effect.acquireRelease(holder.executeRaw(`select pg_advisory_lock(${engineLock})`, []), () =>
+      Effect.ignore(holder.executeRaw(`select pg_advisory_unlock(${engineLock})`, [])),
+    )
+    yield* Layer.build(Layer.merge(SqlMessageStorage.layer, SqlRunnerStorage.layer)).pipe(
+      Effect.provide(ShardingConfig.layer({ shardLockDisableAdvisory: true })),
+    )
+  }),
+)
+
 /** Refuses a database that was not migrated for this program. */
 export const check = Effect.gen(function* () {
   const sql = yield* SqlClient.SqlClient
   const [found] = yield* sql<{ readonly there: boolean }>`select to_regclass('schema_migrations') is not null as there`
   const rows = found?.there ? yield* sql<{ readonly id: number }>`select id from schema_migrations` : []
-  if (migrations.some(({ id }) => !rows.some((row) => row.id === id)))
+  const [engine] = yield* sql<{ readonly made: boolean }>`
+    select bool_and(to_regclass(name) is not null) as made
+    from jsonb_array_elements_text(${JSON.stringify(engineTables)}::text::jsonb) as name`
+  if (engine?.made !== true || migrations.some(({ id }) => !rows.some((row) => row.id === id)))
     return yield* new SchemaBehind({
       message: "The schema of DATABASE_URL is behind this program: run `npm run migrate`.",
     })

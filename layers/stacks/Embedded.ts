@@ -5,6 +5,7 @@ import * as Embedded from "../clients/Embedded.ts"
 import * as EventBus from "../EventBus/PostgresLog.ts"
 import * as Migrations from "../migrations/Migrations.ts"
 import * as QuotaCounters from "../QuotaCounters/Memory.ts"
+import * as Wakeup from "../Wakeup/Process.ts"
 import { blobs, database } from "./Services.ts"
 
 /**
@@ -16,8 +17,8 @@ export const layer = (settings: SettingsShape) => {
     Layer.provideMerge(Embedded.layer({ dataDir: join(settings.dataDir, "postgres") })),
   )
   const bus = EventBus.layer({ maxLength: settings.eventStreamMaxLength })
-  return Layer.mergeAll(QuotaCounters.layer, bus, blobs(settings, join(settings.dataDir, "blobs"))).pipe(
+  return Layer.mergeAll(QuotaCounters.layer, bus, Wakeup.layer, blobs(settings, join(settings.dataDir, "blobs"))).pipe(
     Layer.provideMerge(database(settings)),
-    Layer.provide(postgres),
+    Layer.provideMerge(postgres),
   )
 }

@@ -1,3 +1,4 @@
+import type { Sharding } from "@effect/cluster"
 import { Effect, Layer, Redacted } from "effect"
 import * as Actors from "../../src/actors/Actors.ts"
 import { Settings, type SettingsShape } from "../../src/Config.ts"
@@ -7,11 +8,15 @@ import * as HttpServer from "../../src/http/HttpServer.ts"
 import * as Readiness from "../../src/http/Readiness.ts"
 import { checkStoreIdentity } from "../../src/Startup.ts"
 import * as DataDirLock from "../clients/DataDirLock.ts"
+import * as Cluster from "./Cluster.ts"
 import * as Embedded from "./Embedded.ts"
 import * as Production from "./Production.ts"
 
-const served = (settings: SettingsShape) =>
-  Layer.merge(HttpServer.layer, Actors.layer(settings)).pipe(
+/** The actors stand on the server and go first: they move to other pods at once, however long its requests may take. */
+const served = <A extends Sharding.Sharding, E, R>(settings: SettingsShape, cluster: Layer.Layer<A, E, R>) =>
+  Actors.layer(settings).pipe(
+    Layer.provide(cluster),
+    Layer.provideMerge(HttpServer.layer),
     Layer.provide(Readiness.layer({ redis: settings.production !== undefined })),
     Layer.provideMerge(checkStoreIdentity),
   )
@@ -28,7 +33,7 @@ const embedded = (settings: SettingsShape) =>
             : [Redacted.make(credentials.url_signing_secret)],
       }
       return Layer.scopedDiscard(welcome).pipe(
-        Layer.provideMerge(served(complete)),
+        Layer.provideMerge(served(complete, Cluster.single)),
         Layer.provide(Embedded.layer(complete)),
       )
     }),
@@ -36,14 +41,16 @@ const embedded = (settings: SettingsShape) =>
 
 type StartFault =
   | Layer.Layer.Error<ReturnType<typeof embedded>>
-  | Layer.Layer.Error<ReturnType<typeof served>>
+  | Layer.Layer.Error<ReturnType<typeof Production.cluster>>
   | Layer.Layer.Error<ReturnType<typeof Production.layer>>
 
 /** The whole node, as its settings say. */
 export const layer = Layer.unwrapEffect(
   Effect.map(Settings, (settings): Layer.Layer<never, StartFault> =>
     settings.production
-      ? Layer.discard(served(settings)).pipe(Layer.provide(Production.layer(settings, settings.production)))
+      ? Layer.discard(served(settings, Production.cluster(settings, settings.production))).pipe(
+          Layer.provide(Production.layer(settings, settings.production)),
+        )
       : Layer.discard(embedded(settings)),
   ),
 )

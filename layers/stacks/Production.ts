@@ -6,6 +6,8 @@ import * as Redis from "../clients/Redis.ts"
 import * as EventBus from "../EventBus/RedisStream.ts"
 import * as Migrations from "../migrations/Migrations.ts"
 import * as QuotaCounters from "../QuotaCounters/Redis.ts"
+import * as Wakeup from "../Wakeup/Postgres.ts"
+import * as Cluster from "./Cluster.ts"
 import { blobs, database } from "./Services.ts"
 
 /** Postgres, Redis, and S3 or a shared volume. Refuses a database whose schema is behind. */
@@ -15,8 +17,17 @@ export const layer = (settings: SettingsShape, urls: NonNullable<SettingsShape["
   )
   const redis = Redis.layer({ url: urls.redisUrl })
   const bus = EventBus.layer({ streamKey: settings.eventStreamKey, maxLength: settings.eventStreamMaxLength })
-  return Layer.mergeAll(QuotaCounters.layer, bus, blobs(settings, join(settings.dataDir, "blobs"))).pipe(
+  const wakeup = Wakeup.layer({ url: urls.databaseUrl })
+  return Layer.mergeAll(QuotaCounters.layer, bus, wakeup, blobs(settings, join(settings.dataDir, "blobs"))).pipe(
     Layer.provideMerge(database(settings)),
     Layer.provide(Layer.merge(postgres, redis)),
   )
 }
+
+/** One for the shard locks, two for messages: apart from the requests' pool, so that load cannot cost a pod its shards. */
+const clusterConnections = 3
+
+export const cluster = (settings: SettingsShape, urls: NonNullable<SettingsShape["production"]>) =>
+  (settings.runner ? Cluster.pods(settings.runner) : Cluster.single).pipe(
+    Layer.provide(Postgres.layer({ url: urls.databaseUrl, poolSize: clusterConnections })),
+  )

@@ -1,6 +1,6 @@
 import { Layer } from "effect"
 import { Settings, type SettingsShape } from "../../src/Config.ts"
-import * as Wakeup from "../../src/actors/Wakeup.ts"
+import * as ActorMessages from "../ActorMessages/Postgres.ts"
 import * as Authenticator from "../Authenticator/Postgres.ts"
 import * as BlobFiles from "../BlobStore/FileSystem.ts"
 import * as BlobS3 from "../BlobStore/S3.ts"
@@ -12,6 +12,7 @@ import * as Claims from "../LeaseVerifier/Claims.ts"
 import * as Introspection from "../LeaseVerifier/Introspection.ts"
 import * as MetadataStore from "../MetadataStore/Postgres.ts"
 import * as Outbox from "../Outbox/Postgres.ts"
+import * as ProjectDuties from "../ProjectDuties/Postgres.ts"
 import * as ProjectStore from "../ProjectStore/Postgres.ts"
 import * as RemovalQueue from "../RemovalQueue/Postgres.ts"
 
@@ -21,15 +22,15 @@ export const database = (settings: SettingsShape) => {
   const lease = settings.leaseIntrospection ? Introspection.layer(settings.leaseIntrospection) : Claims.layer
   return Layer.mergeAll(
     ProjectStore.layer(quota),
+    ProjectDuties.layer,
+    ActorMessages.layer,
     Authenticator.layer,
     ClaimStore.layer,
     lease,
     MetadataStore.layer(quota),
     Outbox.layer,
     RemovalQueue.layer,
-  ).pipe(
-    Layer.provideMerge(Layer.mergeAll(Ids.layer, ContentHasher.layer, Wakeup.layer, Layer.succeed(Settings, settings))),
-  )
+  ).pipe(Layer.provideMerge(Layer.mergeAll(Ids.layer, ContentHasher.layer, Layer.succeed(Settings, settings))))
 }
 
 /** S3 when a bucket is named, else files under `directory`. */

@@ -1,9 +1,9 @@
 import { Effect, Metric } from "effect"
 import { type BusEntry, EventBus } from "../../services/EventBus.ts"
 import { Outbox, type OutboxState } from "../../services/Outbox.ts"
+import { Wakeup } from "../../services/Wakeup.ts"
 import type { SourceEvent } from "../domain/SourceEvent.ts"
 import { encodeSourceEvent } from "../domain/SourceEventJson.ts"
-import { Wakeup } from "./Wakeup.ts"
 
 /** Events moved in one step. */
 const batch = 500
@@ -113,7 +113,7 @@ const refill = Effect.fnUntraced(function* (from: number, { lastPublished, oldes
 
 /** Rounds for ever: at once while there is work, at a ring, or after 200 ms. A fault is logged and retried within 2 s. */
 export const relay = Effect.gen(function* () {
-  const wakeup = yield* Wakeup
+  const woken = yield* (yield* Wakeup).listen
   let pause = 100
   const round = relayRound().pipe(
     Effect.tap(() =>
@@ -130,5 +130,5 @@ export const relay = Effect.gen(function* () {
       }),
     ),
   )
-  return yield* Effect.forever(Effect.flatMap(round, (moved) => (moved ? Effect.yieldNow() : wakeup.await(200))))
-})
+  return yield* Effect.forever(Effect.flatMap(round, (moved) => (moved ? Effect.yieldNow() : woken(200))))
+}).pipe(Effect.scoped)

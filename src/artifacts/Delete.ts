@@ -1,5 +1,4 @@
 import { Effect } from "effect"
-import { Wakeup } from "../actors/Wakeup.ts"
 import type { ProjectCaller } from "../domain/Principal.ts"
 import { BlobStore } from "../../services/BlobStore.ts"
 import { Ids } from "../../services/Ids.ts"
@@ -7,6 +6,7 @@ import { MetadataStore } from "../../services/MetadataStore.ts"
 import { QuotaCounters } from "../../services/QuotaCounters.ts"
 import { RemovalQueue } from "../../services/RemovalQueue.ts"
 import { DependencyUnavailable } from "../../services/Unavailable.ts"
+import { Wakeup } from "../../services/Wakeup.ts"
 
 /** How long a caller waits for the object's removal; the queue goes on after that. */
 const removalPatience = "2 seconds"

@@ -4,7 +4,8 @@ import { inject } from "vitest"
 import { MemoryDatabase } from "../../layers/clients/Memory.ts"
 import { Outbox } from "../../services/Outbox.ts"
 import { relay, relayRound } from "../../src/actors/EventRelay.ts"
-import * as Wakeup from "../../src/actors/Wakeup.ts"
+import * as WakeupProcess from "../../layers/Wakeup/Process.ts"
+import { Wakeup } from "../../services/Wakeup.ts"
 import { flush, ids, on, sequences, settle, stream, upTo, write } from "./relayScene.ts"
 
 /** Does all of a round but the record that it was published, as a relay killed between the two. */
@@ -146,7 +147,7 @@ if (inject("redisUrl") !== null)
     it.scopedLive("the relay lives through a Redis that is away, and a ring brings an event out at once", () =>
       on((server) =>
         Effect.gen(function* () {
-          const { ring } = yield* Wakeup.Wakeup
+          const { ring } = yield* Wakeup
           const running = yield* Effect.fork(relay)
           const standing = (expected: ReadonlyArray<string>) =>
             ids.pipe(
@@ -164,7 +165,7 @@ if (inject("redisUrl") !== null)
           yield* standing([...first, ...then])
           expect(yield* ids).toEqual([...first, ...then])
           yield* Fiber.interrupt(running)
-        }).pipe(Effect.provide(Wakeup.layer)),
+        }).pipe(Effect.provide(WakeupProcess.layer)),
       ),
     )
 

@@ -241,28 +241,6 @@ export const metadataStoreSuite = (name: string, subject: SqlLayer, options: Sui
         expect(yield* store.outcome(id)).toEqual({ _tag: "Pending" })
       }),
     )
-    it.effect("fenceStale fences what was not renewed, and returns it until it is forgotten", () =>
-      Effect.gen(function* () {
-        const store = yield* MetadataStore
-        const caller = yield* newCaller
-        const stale = yield* beginUpload(caller)
-        const renewed = yield* beginUpload(caller)
-        const earlier = yield* beginUpload(caller)
-        yield* store.fence(earlier.id)
-        yield* Effect.sleep("2100 millis")
-        yield* store.renew(renewed.id, 10)
-        const own = Effect.map(store.fenceStale({ staleSeconds: 2, limit: 10_000 }), (found) =>
-          found.filter(({ project }) => project === caller.project).sort((a, b) => (a.id < b.id ? -1 : 1)),
-        )
-        const expected = [stale, earlier].map(({ upload: { id, project, blobKey } }) => ({ id, project, blobKey }))
-        expect(yield* own).toEqual(expected)
-        expect(yield* own).toEqual(expected)
-        expect(yield* refusal(store.commit(yield* requestOf(caller, stale.id)))).toBe("UploadFenced")
-        yield* store.forget(stale.id)
-        expect(yield* own).toEqual(expected.slice(1))
-        yield* store.commit(yield* requestOf(caller, renewed.id))
-      }),
-    )
     it.effect("unknownBlobKeys leaves out what any pending, fenced or ready artifact or queued removal knows", () =>
       Effect.gen(function* () {
         const store = yield* MetadataStore

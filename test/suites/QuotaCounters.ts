@@ -233,7 +233,9 @@ export const quotaCountersSuite = (name: string, subject: QuotaLayer, flush?: Fl
         yield* ask(project, "a", 20)
         yield* books(project, { used: 50 })
         expect((yield* usage(project)).usedBytes).toBe(0)
-        expect(yield* counters.rebuild(project)).toEqual({ usedBytes: 50, reservedBytes: 20, limitBytes: 100 })
+        const { version } = yield* books(project, {})
+        expect(yield* counters.rebuild(project)).toBe(version)
+        expect(yield* usage(project)).toEqual({ usedBytes: 50, reservedBytes: 20, limitBytes: 100 })
       }),
     )
 
@@ -244,7 +246,8 @@ export const quotaCountersSuite = (name: string, subject: QuotaLayer, flush?: Fl
         const real = yield* books(project, { used: 10 })
         yield* counters.refund(project, new Usage({ ...real, usedBytes: 90, version: real.version + 7 }))
         expect((yield* usage(project)).usedBytes).toBe(90)
-        expect((yield* counters.rebuild(project)).usedBytes).toBe(10)
+        yield* counters.rebuild(project)
+        expect((yield* usage(project)).usedBytes).toBe(10)
         yield* counters.refund(project, yield* books(project, { used: 20 }))
         expect((yield* usage(project)).usedBytes).toBe(20)
       }),

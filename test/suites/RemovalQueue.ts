@@ -37,13 +37,13 @@ export const removalQueueSuite = (name: string, subject: SqlLayer, options: Suit
     it.effect("a deleted artifact's object is handed out, and counts as waiting until confirmed", () =>
       Effect.gen(function* () {
         const queue = yield* RemovalQueue
-        const before = yield* queue.backlog
+        const before = (yield* queue.backlog).waiting
         const keys = yield* queued(1)
-        expect(yield* queue.backlog).toBe(before + 1)
+        expect((yield* queue.backlog).waiting).toBe(before + 1)
         expect(yield* takeOwn(keys)).toEqual([{ blobKey: keys[0], attempt: 1 }])
-        expect(yield* queue.backlog).toBe(before + 1)
+        expect((yield* queue.backlog).waiting).toBe(before + 1)
         yield* queue.confirm(keys[0] ?? "")
-        expect(yield* queue.backlog).toBe(before)
+        expect((yield* queue.backlog).waiting).toBe(before)
       }),
     )
     it.effect("a repeated delete does not queue it twice", () =>
@@ -85,6 +85,20 @@ export const removalQueueSuite = (name: string, subject: SqlLayer, options: Suit
         yield* queue.confirm("no such key")
         yield* Effect.sleep("1200 millis")
         expect(yield* takeOwn(keys)).toEqual([])
+      }),
+    )
+    it.effect("a taker to whom it no longer belongs confirms nothing", () =>
+      Effect.gen(function* () {
+        const queue = yield* RemovalQueue
+        const keys = yield* queued(1)
+        const [first] = yield* takeOwn(keys)
+        yield* Effect.sleep("1300 millis")
+        const [second] = yield* takeOwn(keys)
+        const before = (yield* queue.backlog).waiting
+        yield* queue.confirm(keys[0] ?? "", first?.attempt)
+        expect((yield* queue.backlog).waiting).toBe(before)
+        yield* queue.confirm(keys[0] ?? "", second?.attempt)
+        expect((yield* queue.backlog).waiting).toBe(before - 1)
       }),
     )
     it.effect("one that was never taken can be confirmed", () =>

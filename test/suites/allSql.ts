@@ -4,6 +4,7 @@ import type { SqlLayer, SuiteOptions } from "./fixtures.ts"
 import { leaseVerifierSuite } from "./LeaseVerifier.ts"
 import { metadataStoreSuite } from "./MetadataStore.ts"
 import { outboxSuite } from "./Outbox.ts"
+import { projectDutiesSuite } from "./ProjectDuties.ts"
 import { projectStoreSuite } from "./ProjectStore.ts"
 import { removalQueueSuite } from "./RemovalQueue.ts"
 
@@ -15,5 +16,6 @@ export const sqlSuites = (name: string, subject: SqlLayer, options: SuiteOptions
   leaseVerifierSuite(name, subject)
   metadataStoreSuite(name, subject, options)
   outboxSuite(name, subject, options)
+  projectDutiesSuite(name, subject)
   removalQueueSuite(name, subject, options)
 }

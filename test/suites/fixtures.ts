@@ -9,6 +9,7 @@ import { Ids } from "../../services/Ids.ts"
 import { LeaseVerifier } from "../../services/LeaseVerifier.ts"
 import { type CommitRequest, MetadataStore, type PendingUpload } from "../../services/MetadataStore.ts"
 import type { Outbox } from "../../services/Outbox.ts"
+import type { ProjectDuties } from "../../services/ProjectDuties.ts"
 import { ProjectStore } from "../../services/ProjectStore.ts"
 import type { RemovalQueue } from "../../services/RemovalQueue.ts"
 
@@ -20,6 +21,7 @@ export type SqlServices =
   | LeaseVerifier
   | MetadataStore
   | Outbox
+  | ProjectDuties
   | ProjectStore
   | RemovalQueue
 

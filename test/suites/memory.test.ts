@@ -7,6 +7,7 @@ import * as IdsRandom from "../../layers/Ids/Random.ts"
 import * as LeaseVerifierMemory from "../../layers/LeaseVerifier/Memory.ts"
 import * as MetadataStoreMemory from "../../layers/MetadataStore/Memory.ts"
 import * as OutboxMemory from "../../layers/Outbox/Memory.ts"
+import * as ProjectDutiesMemory from "../../layers/ProjectDuties/Memory.ts"
 import * as ProjectStoreMemory from "../../layers/ProjectStore/Memory.ts"
 import * as RemovalQueueMemory from "../../layers/RemovalQueue/Memory.ts"
 import { authenticatorSuite } from "./Authenticator.ts"
@@ -16,6 +17,7 @@ import { idsSuite } from "./Ids.ts"
 import { leaseVerifierSuite } from "./LeaseVerifier.ts"
 import { metadataStoreSuite } from "./MetadataStore.ts"
 import { outboxSuite } from "./Outbox.ts"
+import { projectDutiesSuite } from "./ProjectDuties.ts"
 import { projectStoreSuite } from "./ProjectStore.ts"
 import { removalQueueSuite } from "./RemovalQueue.ts"
 
@@ -27,6 +29,7 @@ const memory = Layer.mergeAll(
   LeaseVerifierMemory.layer,
   MetadataStoreMemory.layer(quota),
   OutboxMemory.layer,
+  ProjectDutiesMemory.layer,
   ProjectStoreMemory.layer(quota),
   RemovalQueueMemory.layer,
 ).pipe(Layer.provideMerge(Layer.merge(MemoryDatabase.layer, IdsRandom.layer)))
@@ -41,4 +44,5 @@ claimStoreSuite("Memory", memory, concurrent)
 leaseVerifierSuite("Memory", memory)
 metadataStoreSuite("Memory", memory, concurrent)
 outboxSuite("Memory", memory, concurrent)
+projectDutiesSuite("Memory", memory)
 removalQueueSuite("Memory", memory, concurrent)

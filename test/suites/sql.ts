@@ -8,6 +8,7 @@ import * as Claims from "../../layers/LeaseVerifier/Claims.ts"
 import * as MetadataStore from "../../layers/MetadataStore/Postgres.ts"
 import * as Migrations from "../../layers/migrations/Migrations.ts"
 import * as Outbox from "../../layers/Outbox/Postgres.ts"
+import * as ProjectDuties from "../../layers/ProjectDuties/Postgres.ts"
 import * as ProjectStore from "../../layers/ProjectStore/Postgres.ts"
 import * as RemovalQueue from "../../layers/RemovalQueue/Postgres.ts"
 import { createDatabase } from "../support/postgres.ts"
@@ -21,6 +22,7 @@ const services = Layer.mergeAll(
   Claims.layer,
   MetadataStore.layer(quota),
   Outbox.layer,
+  ProjectDuties.layer,
   ProjectStore.layer(quota),
   RemovalQueue.layer,
 ).pipe(Layer.provideMerge(Ids.layer))

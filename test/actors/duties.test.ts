@@ -1,3 +1,4 @@
+import { TestRunner } from "@effect/cluster"
 import { expect, layer } from "@effect/vitest"
 import { Cause, Effect, Either, Layer, Schedule, Stream, TestClock } from "effect"
 import * as AuthenticatorMemory from "../../layers/Authenticator/Memory.ts"
@@ -8,18 +9,24 @@ import * as EventBusMemory from "../../layers/EventBus/Memory.ts"
 import * as IdsRandom from "../../layers/Ids/Random.ts"
 import * as MetadataStoreMemory from "../../layers/MetadataStore/Memory.ts"
 import * as OutboxMemory from "../../layers/Outbox/Memory.ts"
+import * as ProjectDutiesMemory from "../../layers/ProjectDuties/Memory.ts"
 import * as ProjectStoreMemory from "../../layers/ProjectStore/Memory.ts"
 import * as QuotaCountersMemory from "../../layers/QuotaCounters/Memory.ts"
 import * as RemovalQueueMemory from "../../layers/RemovalQueue/Memory.ts"
+import * as WakeupProcess from "../../layers/Wakeup/Process.ts"
+import { ActorMessages } from "../../services/ActorMessages.ts"
 import { BlobStore } from "../../services/BlobStore.ts"
 import { EventBus } from "../../services/EventBus.ts"
 import { MetadataStore } from "../../services/MetadataStore.ts"
+import { ProjectDuties } from "../../services/ProjectDuties.ts"
 import { Outbox } from "../../services/Outbox.ts"
 import { QuotaCounters } from "../../services/QuotaCounters.ts"
 import { RemovalQueue } from "../../services/RemovalQueue.ts"
 import * as Actors from "../../src/actors/Actors.ts"
-import { abandonedUploads, orphanedBlobs, prune, reconcile, removals } from "../../src/actors/Sweeps.ts"
-import * as Wakeup from "../../src/actors/Wakeup.ts"
+import { orphanedBlobs } from "../../src/actors/Orphans.ts"
+import { reconcile, sweep } from "../../src/actors/Project.ts"
+import { removals } from "../../src/actors/Removals.ts"
+import { prune } from "../../src/actors/Ticks.ts"
 import type { ProjectCaller } from "../../src/domain/Principal.ts"
 import { beginUpload, callerOf, freshProject, live, publish, removeAs, requestOf } from "../suites/fixtures.ts"
 import { books, usage } from "../suites/quotaScene.ts"
@@ -34,9 +41,11 @@ const memory = Layer.mergeAll(AuthenticatorMemory.layer, QuotaCountersMemory.lay
       EventBusMemory.layer({ maxLength: 1_000 }),
       MetadataStoreMemory.layer(quota),
       OutboxMemory.layer,
+      ProjectDutiesMemory.layer,
       ProjectStoreMemory.layer(quota),
       RemovalQueueMemory.layer,
-      Wakeup.layer,
+      WakeupProcess.layer,
+      Layer.succeed(ActorMessages, { prune: () => Effect.succeed(0) }),
     ),
   ),
   Layer.provideMerge(Layer.merge(MemoryDatabase.layer, IdsRandom.layer)),
@@ -64,7 +73,14 @@ const uploading = (caller: ProjectCaller) =>
     return { id, key: upload.blobKey }
   })
 
-layer(memory)("Sweeps, on the test's clock", (it) => {
+/** A sweep by whoever takes the project over now; 45 s of silence is death. */
+const swept = (caller: ProjectCaller) =>
+  Effect.flatMap(
+    Effect.flatMap(ProjectDuties, ({ take }) => take(caller.project)),
+    (epoch) => sweep(caller.project, epoch ?? Number.NaN, 45),
+  )
+
+layer(memory)("Duties, on the test's clock", (it) => {
   it.effect(
     "an upload nobody renews ends: row fenced, room given back, bytes removed; a running one is not touched",
     () =>
@@ -75,27 +91,29 @@ layer(memory)("Sweeps, on the test's clock", (it) => {
         yield* TestClock.adjust("40 seconds")
         yield* metadata.renew(running.id, 10)
         yield* (yield* QuotaCounters).renew(caller.project, running.id, 10)
-        expect(yield* abandonedUploads(45)).toBe(0)
+        expect(yield* swept(caller)).toBe(0)
         yield* TestClock.adjust("10 seconds")
-        expect(yield* abandonedUploads(45)).toBe(1)
+        expect(yield* swept(caller)).toBe(1)
         expect([yield* there(silent.key), yield* there(running.key)]).toEqual([false, true])
         expect((yield* usage(caller.project)).reservedBytes).toBe(10)
         const commit = (id: typeof silent.id) => Effect.flatMap(requestOf(caller, id), metadata.commit)
         expect(Either.isLeft(yield* Effect.either(commit(silent.id)))).toBe(true)
         expect((yield* commit(running.id)).artifact.id).toBe(running.id)
-        expect(yield* abandonedUploads(45)).toBe(0)
+        expect(yield* swept(caller)).toBe(0)
       }),
   )
 
   it.effect("bytes that cannot be removed keep their fenced row until they can", () =>
     Effect.gen(function* () {
       const blobs = yield* BlobStore
-      const { key } = yield* uploading(yield* newCaller)
+      const caller = yield* newCaller
+      const { key } = yield* uploading(caller)
       yield* TestClock.adjust("1 minute")
       const broken = BlobStore.of({ ...blobs, remove: () => Effect.die("the store is away") })
-      expect(yield* Effect.exit(Effect.provideService(abandonedUploads(45), BlobStore, broken))).toBeDefined()
+      expect(yield* Effect.exit(Effect.provideService(swept(caller), BlobStore, broken))).toBeDefined()
       expect(yield* (yield* MetadataStore).unknownBlobKeys([key])).toEqual([])
-      expect(yield* abandonedUploads(45)).toBe(1)
+      yield* TestClock.adjust("1 minute")
+      expect(yield* swept(caller)).toBe(1)
       expect([yield* there(key), yield* (yield* MetadataStore).unknownBlobKeys([key])]).toEqual([false, [key]])
     }),
   )
@@ -125,13 +143,13 @@ layer(memory)("Sweeps, on the test's clock", (it) => {
       const key = `${caller.project}/${artifact.artifact.id}`
       yield* stored(key)
       yield* removeAs(caller, artifact.artifact.id)
-      const before = yield* queue.backlog
+      const before = (yield* queue.backlog).waiting
       const broken = BlobStore.of({ ...blobs, remove: () => Effect.die("the store is away") })
       yield* Effect.exit(Effect.provideService(removals(), BlobStore, broken))
-      expect(yield* queue.backlog).toBe(before)
+      expect((yield* queue.backlog).waiting).toBe(before)
       yield* TestClock.adjust("10 minutes")
       yield* removals()
-      expect([yield* there(key), yield* queue.backlog]).toEqual([false, 0])
+      expect([yield* there(key), (yield* queue.backlog).waiting]).toEqual([false, 0])
     }),
   )
 
@@ -140,7 +158,8 @@ layer(memory)("Sweeps, on the test's clock", (it) => {
       const caller = yield* newCaller
       yield* usage(caller.project)
       yield* books(caller.project, { used: 77 })
-      yield* reconcile()
+      const duties = yield* ProjectDuties
+      yield* reconcile(caller.project, (yield* duties.take(caller.project)) ?? Number.NaN)
       expect((yield* usage(caller.project)).usedBytes).toBe(77)
       const outbox = yield* Outbox
       yield* publish(caller)
@@ -170,7 +189,7 @@ layer(memory, live)("Actors, as a node runs them", (it) => {
         orphanSweepSeconds: 1,
         orphanAgeSeconds: 1,
         eventRetentionSeconds: 60,
-      }).pipe(Layer.provide(Layer.succeed(RemovalQueue, dying)))
+      }).pipe(Layer.provide(TestRunner.layer), Layer.provide(Layer.succeed(RemovalQueue, dying)))
       const { artifact } = yield* publish(caller)
       const key = `${caller.project}/${artifact.id}`
       yield* stored(key)
@@ -184,7 +203,7 @@ layer(memory, live)("Actors, as a node runs them", (it) => {
       yield* Effect.repeat(gone, { until: (all) => all, schedule: Schedule.spaced(100) }).pipe(
         Effect.timeout("10 seconds"),
       )
-      expect([deaths >= 3, yield* queue.backlog]).toEqual([true, 0])
+      expect([deaths >= 3, (yield* queue.backlog).waiting]).toEqual([true, 0])
     }),
   )
 })

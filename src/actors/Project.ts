@@ -1,0 +1,82 @@
+import { Entity } from "@effect/cluster"
+import { Effect } from "effect"
+import { BlobStore } from "../../services/BlobStore.ts"
+import { ProjectDuties } from "../../services/ProjectDuties.ts"
+import { QuotaCounters } from "../../services/QuotaCounters.ts"
+import { ProjectHandle } from "../domain/Ids.ts"
+import { Project } from "./ProjectProtocol.ts"
+
+/** Uploads ended in one sweep; the next tick finds the rest. */
+const sweepLimit = 200
+
+/**
+ * Ends uploads whose owner has been silent for `staleSeconds`: fenced first, so that no commit can succeed, then the
+ * room is given back, the bytes removed and the row forgotten. A running upload renews itself and is never touched.
+ */
+export const sweep = Effect.fn("Project.sweep")(function* (
+  project: ProjectHandle,
+  epoch: number,
+  staleSeconds: number,
+) {
+  const duties = yield* ProjectDuties
+  const blobs = yield* BlobStore
+  const quota = yield* QuotaCounters
+  const stale = yield* duties.fenceStale(project, epoch, { staleSeconds, limit: sweepLimit })
+  yield* Effect.forEach(
+    stale,
+    ({ blobKey, id }) =>
+      quota
+        .release(project, id)
+        .pipe(
+          Effect.ignoreLogged,
+          Effect.zipRight(blobs.remove(blobKey)),
+          Effect.zipRight(duties.forget(project, epoch, id)),
+          Effect.ignoreLogged,
+        ),
+    { concurrency: 8, discard: true },
+  )
+  return stale.length
+})
+
+/** Holds the counters against the books and says when to look again. */
+export const reconcile = Effect.fn("Project.reconcile")(function* (project: ProjectHandle, epoch: number) {
+  const version = yield* (yield* QuotaCounters).rebuild(project)
+  yield* (yield* ProjectDuties).reconciled(project, epoch, version)
+})
+
+/**
+ * One project's actor. It takes its epoch at its first message and keeps it for its life; once another has taken the
+ * project over, each of its writes is refused. A message that fails is only logged: the next tick sends another.
+ */
+export const layer = (options: { readonly abandonedAfterSeconds: number }) =>
+  Project.toLayer(
+    Effect.gen(function* () {
+      const duties = yield* ProjectDuties
+      const context = yield* Effect.context<QuotaCounters | BlobStore | ProjectDuties>()
+      const project = ProjectHandle.make((yield* Entity.CurrentAddress).entityId)
+      let taken: number | undefined
+
+      const acting = <E>(
+        duty: string,
+        act: (epoch: number) => Effect.Effect<unknown, E, QuotaCounters | BlobStore | ProjectDuties>,
+      ) =>
+        Effect.gen(function* () {
+          taken ??= yield* duties.take(project)
+          if (taken !== undefined) yield* act(taken)
+        }).pipe(
+          Effect.timeout("1 minute"),
+          Effect.catchAllCause((cause) =>
+            Effect.logError(`${duty} of a project failed and is left to the next tick.`, cause),
+          ),
+          Effect.annotateLogs("project", project),
+          Effect.provide(context),
+        )
+
+      return {
+        Sweep: () => acting("Sweep", (epoch) => sweep(project, epoch, options.abandonedAfterSeconds)),
+        Reconcile: () => acting("Reconcile", (epoch) => reconcile(project, epoch)),
+      }
+    }),
+    // By default one defect is replayed for ever and blocks its entity.
+    { disableFatalDefects: true, maxIdleTime: "2 minutes" },
+  )

@@ -1,0 +1,85 @@
+import { ClusterCron } from "@effect/cluster"
+import { Array, Cron, Effect, Layer } from "effect"
+import { ActorMessages } from "../../services/ActorMessages.ts"
+import { ClaimStore } from "../../services/ClaimStore.ts"
+import { Outbox } from "../../services/Outbox.ts"
+import { ProjectDuties } from "../../services/ProjectDuties.ts"
+import type { SettingsShape } from "../Config.ts"
+import { Project } from "./ProjectProtocol.ts"
+import { orphanedBlobs } from "./Orphans.ts"
+
+/** Projects told of their work by one tick. */
+const tickLimit = 500
+/** How long messages of the engine are kept after they were sent: past any run that could be sent again. Seconds. */
+const messageAge = 3600
+
+/** Every so many seconds, minutes or hours, whichever the number amounts to. */
+export const cronEvery = (seconds: number): Cron.Cron => {
+  const steps = (count: number, step: number) => Array.range(0, count - 1).filter((value) => value % step === 0)
+  const minutes = Math.min(60, Math.round(seconds / 60))
+  return Cron.make({
+    seconds: seconds < 60 ? steps(60, seconds) : [0],
+    minutes: seconds < 60 ? [] : minutes < 60 ? steps(60, minutes) : [0],
+    hours: [],
+    days: [],
+    months: [],
+    weekdays: [],
+  })
+}
+
+/** Looks for projects with work and tells their actors; never waits for what they do. */
+export const tellProjects = Effect.fn("Ticks.tellProjects")(function* (staleSeconds: number, run: string) {
+  const project = yield* Project.client
+  const due = yield* (yield* ProjectDuties).due({ staleSeconds, limit: tickLimit })
+  yield* Effect.forEach(
+    due,
+    ({ project: handle, reconcile, sweep }) => {
+      const actor = project(handle)
+      return Effect.all(
+        [
+          sweep ? actor.Sweep({ run }, { discard: true }) : Effect.void,
+          reconcile ? actor.Reconcile({ run }, { discard: true }) : Effect.void,
+        ],
+        { discard: true },
+      ).pipe(Effect.timeout("5 seconds"), Effect.ignoreLogged)
+    },
+    { concurrency: 8, discard: true },
+  )
+  return due.length
+})
+
+/** Forgets events past their retention, tokens a day past their claim's end, and old messages of the engine. */
+export const prune = Effect.fn("Ticks.prune")(function* (eventRetentionSeconds: number) {
+  const events = yield* (yield* Outbox).prune(eventRetentionSeconds)
+  const tokens = yield* (yield* ClaimStore).prune
+  const messages = yield* (yield* ActorMessages).prune(messageAge)
+  return events + tokens + messages
+})
+
+/** A run that fails is logged by the engine, and the next one comes all the same. */
+const tick = <E, R>(name: string, seconds: number, execute: Effect.Effect<unknown, E, R>) =>
+  ClusterCron.make({
+    name,
+    cron: cronEvery(seconds),
+    execute: Effect.asVoid(execute),
+    // What was missed while the whole cluster was away is done by the next run.
+    skipIfOlderThan: "1 minute",
+  })
+
+export const layer = (
+  settings: Pick<
+    SettingsShape,
+    "sweepSeconds" | "abandonedAfterSeconds" | "orphanSweepSeconds" | "orphanAgeSeconds" | "eventRetentionSeconds"
+  >,
+) =>
+  Layer.mergeAll(
+    tick(
+      "Projects",
+      settings.sweepSeconds,
+      Effect.clockWith((clock) => clock.currentTimeMillis).pipe(
+        Effect.flatMap((now) => tellProjects(settings.abandonedAfterSeconds, String(now))),
+      ),
+    ),
+    tick("Orphans", settings.orphanSweepSeconds, orphanedBlobs(settings.orphanAgeSeconds)),
+    tick("Pruning", 600, prune(settings.eventRetentionSeconds)),
+  )
