@@ -29,7 +29,5 @@ export class ProjectStore extends Context.Tag("services/ProjectStore")<
     readonly quotaSnapshot: (
       handle: ProjectHandle,
     ) => Effect.Effect<QuotaSnapshot, ProjectNotFound | DependencyUnavailable>
-    /** Every handle, for reconciliation. */
-    readonly all: Effect.Effect<ReadonlyArray<ProjectHandle>, DependencyUnavailable>
   }
 >() {}

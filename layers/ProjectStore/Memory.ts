@@ -53,7 +53,6 @@ export const layer = (options: { readonly defaultQuotaBytes: number }) =>
             reservations: pending(handle).map((one) => ({ uploadId: one.upload.id, bytes: one.reservedBytes })),
           })),
         ),
-        all: Effect.sync(() => [...state.projects.values()].map(({ handle }) => handle)),
       }
     }),
   )

@@ -85,11 +85,6 @@ const make = (options: { readonly defaultQuotaBytes: number }) =>
         },
         Effect.catchTag("SqlError", unavailable("ProjectStore.quotaSnapshot")),
       ),
-      all: sql<{ readonly handle: string }>`select handle from projects order by handle`.pipe(
-        Effect.map((rows) => rows.map(({ handle }) => ProjectHandle.make(handle))),
-        Effect.catchTag("SqlError", unavailable("ProjectStore.all")),
-        Effect.withSpan("ProjectStore.all"),
-      ),
     })
   })
 

@@ -111,7 +111,7 @@ const refill = Effect.fnUntraced(function* (from: number, { lastPublished, oldes
   return true
 })
 
-/** Rounds for ever: at once while there is work, at a ring, or after 200 ms. A fault is logged and retried within 2 s. */
+/** Rounds for ever: at once while there is work, at a ring, or after a second. A fault is logged and retried within 2 s. */
 export const relay = Effect.gen(function* () {
   const woken = yield* (yield* Wakeup).listen
   let pause = 100
@@ -130,5 +130,5 @@ export const relay = Effect.gen(function* () {
       }),
     ),
   )
-  return yield* Effect.forever(Effect.flatMap(round, (moved) => (moved ? Effect.yieldNow() : woken(200))))
+  return yield* Effect.forever(Effect.flatMap(round, (moved) => (moved ? Effect.yieldNow() : woken(1000))))
 }).pipe(Effect.scoped)

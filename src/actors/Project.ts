@@ -1,7 +1,7 @@
 import { Entity } from "@effect/cluster"
 import { Effect } from "effect"
 import { BlobStore } from "../../services/BlobStore.ts"
-import { ProjectDuties } from "../../services/ProjectDuties.ts"
+import { ProjectDuties, type StaleEpoch } from "../../services/ProjectDuties.ts"
 import { QuotaCounters } from "../../services/QuotaCounters.ts"
 import { ProjectHandle } from "../domain/Ids.ts"
 import { Project } from "./ProjectProtocol.ts"
@@ -25,14 +25,14 @@ export const sweep = Effect.fn("Project.sweep")(function* (
   yield* Effect.forEach(
     stale,
     ({ blobKey, id }) =>
-      quota
-        .release(project, id)
-        .pipe(
-          Effect.ignoreLogged,
-          Effect.zipRight(blobs.remove(blobKey)),
-          Effect.zipRight(duties.forget(project, epoch, id)),
-          Effect.ignoreLogged,
+      quota.release(project, id).pipe(
+        Effect.ignoreLogged,
+        Effect.zipRight(blobs.remove(blobKey)),
+        Effect.zipRight(duties.forget(project, epoch, id)),
+        Effect.catchTag("DependencyUnavailable", (fault) =>
+          Effect.logWarning("The leftovers of an upload could not be removed; a later sweep will.", fault),
         ),
+      ),
     { concurrency: 8, discard: true },
   )
   return stale.length
@@ -45,8 +45,8 @@ export const reconcile = Effect.fn("Project.reconcile")(function* (project: Proj
 })
 
 /**
- * One project's actor. It takes its epoch at its first message and keeps it for its life; once another has taken the
- * project over, each of its writes is refused. A message that fails is only logged: the next tick sends another.
+ * One project's actor. It takes its epoch at its first message and keeps it; once another has taken the project over,
+ * each of its writes is refused, and it begins anew only with another message. A message that fails is only logged: the next tick sends another.
  */
 export const layer = (options: { readonly abandonedAfterSeconds: number }) =>
   Project.toLayer(
@@ -58,13 +58,17 @@ export const layer = (options: { readonly abandonedAfterSeconds: number }) =>
 
       const acting = <E>(
         duty: string,
-        act: (epoch: number) => Effect.Effect<unknown, E, QuotaCounters | BlobStore | ProjectDuties>,
+        act: (epoch: number) => Effect.Effect<unknown, E | StaleEpoch, QuotaCounters | BlobStore | ProjectDuties>,
       ) =>
         Effect.gen(function* () {
           taken ??= yield* duties.take(project)
           if (taken !== undefined) yield* act(taken)
         }).pipe(
           Effect.timeout("1 minute"),
+          Effect.catchTag("StaleEpoch", () => {
+            taken = undefined
+            return Effect.logInfo(`Another actor has taken the project over: ${duty} stopped.`)
+          }),
           Effect.catchAllCause((cause) =>
             Effect.logError(`${duty} of a project failed and is left to the next tick.`, cause),
           ),
