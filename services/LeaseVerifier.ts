@@ -15,7 +15,7 @@ export type LeaseProof =
   | { readonly _tag: "Introspected"; readonly tokenHash: Uint8Array; readonly askedAtMillis: number }
 
 export type VerifiedLease =
-  | { readonly _tag: "Live"; readonly claim: Claim; readonly proof: LeaseProof }
+  | { readonly _tag: "Live"; readonly claim: Claim }
   | { readonly _tag: "Ended"; readonly claim: Claim }
 
 /** Proves that a token stands for a claim held now. A cached answer never outlives the lease. */
@@ -23,7 +23,7 @@ export class LeaseVerifier extends Context.Tag("services/LeaseVerifier")<
   LeaseVerifier,
   {
     /**
-     * Asked before the body is read. `LeaseInvalid`: unknown token, another project's, or another worker's.
+     * Asked before the body is read; the answer may be a second old, never older than the lease. `LeaseInvalid`: unknown token, another project's, or another worker's.
      * `LeaseLost`: known to be dead, and too old or foreign to say whose it was.
      */
     readonly verify: (options: {
@@ -33,7 +33,7 @@ export class LeaseVerifier extends Context.Tag("services/LeaseVerifier")<
     }) => Effect.Effect<VerifiedLease, LeaseInvalid | LeaseLost | DependencyUnavailable>
     /**
      * Asked again right before the commit; returns the proof that the commit's transaction checks. The claim must be
-     * the one that was verified.
+     * the one that was verified. Where claims and artifacts share a database nothing is asked here: the transaction does.
      */
     readonly confirm: (options: {
       readonly claim: Claim

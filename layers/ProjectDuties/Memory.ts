@@ -39,7 +39,7 @@ export const layer = Layer.effect(
           for (const { renewedAt, upload } of stale(staleSeconds, now)) add(upload.project, renewedAt, true)
           for (const { duty, handle } of state.projects.values()) if (duty.dueAt <= now) add(handle, duty.dueAt, false)
           const first = [...found.values()].sort((a, b) => a.since - b.since).slice(0, limit)
-          return Effect.succeed(first.map(({ since: _, ...due }): Due => due))
+          return Effect.succeed(first.map(({ project, reconcile, sweep }): Due => ({ project, sweep, reconcile })))
         }),
       ),
       take: Effect.fn("ProjectDuties.take")((project) =>

@@ -1,4 +1,4 @@
-import { TestRunner } from "@effect/cluster"
+import { MessageStorage, RunnerHealth, Runners, RunnerStorage, Sharding, ShardingConfig } from "@effect/cluster"
 import { expect, layer } from "@effect/vitest"
 import { Cause, Effect, Either, Layer, Schedule, Stream, TestClock } from "effect"
 import * as AuthenticatorMemory from "../../layers/Authenticator/Memory.ts"
@@ -72,6 +72,14 @@ const uploading = (caller: ProjectCaller) =>
     yield* stored(upload.blobKey)
     return { id, key: upload.blobKey }
   })
+
+/** A cluster in memory that looks for messages often. */
+const cluster = Sharding.layer.pipe(
+  Layer.provideMerge(Runners.layerNoop),
+  Layer.provideMerge(MessageStorage.layerMemory),
+  Layer.provide([RunnerStorage.layerMemory, RunnerHealth.layerNoop]),
+  Layer.provide(ShardingConfig.layer({ entityMessagePollInterval: 200 })),
+)
 
 /** A sweep by whoever takes the project over now; 45 s of silence is death. */
 const swept = (caller: ProjectCaller) =>
@@ -189,7 +197,7 @@ layer(memory, live)("Actors, as a node runs them", (it) => {
         orphanSweepSeconds: 1,
         orphanAgeSeconds: 1,
         eventRetentionSeconds: 60,
-      }).pipe(Layer.provide(TestRunner.layer), Layer.provide(Layer.succeed(RemovalQueue, dying)))
+      }).pipe(Layer.provide(cluster), Layer.provide(Layer.succeed(RemovalQueue, dying)))
       const { artifact } = yield* publish(caller)
       const key = `${caller.project}/${artifact.id}`
       yield* stored(key)

@@ -45,7 +45,6 @@ export const leaseVerifierSuite = (name: string, subject: SqlLayer) =>
           expect(yield* refusal(leases.verify({ project: claim.project, principal: worker, token }))).toBe(
             "LeaseInvalid",
           )
-          expect(yield* refusal(leases.confirm({ claim, principal: worker, token }))).toBe("LeaseInvalid")
         }
       }),
     )
@@ -76,7 +75,7 @@ export const leaseVerifierSuite = (name: string, subject: SqlLayer) =>
       }),
     )
     it.effect(
-      "released, superseded, renewed and expired tokens are Ended with their own claim, and LeaseLost to confirm",
+      "released, superseded, renewed and expired tokens are Ended with their own claim, a second later at the most",
       () =>
         Effect.gen(function* () {
           const leases = yield* LeaseVerifier
@@ -92,27 +91,27 @@ export const leaseVerifierSuite = (name: string, subject: SqlLayer) =>
             { claim: superseded, token: (yield* claims.put(superseded, 60)).token },
             { claim: renewed, token: (yield* claims.put(renewed, 60)).token },
           ]
-          for (const { claim, token } of dead) yield* leases.confirm({ claim, principal: worker, token })
+          for (const { claim, token } of dead)
+            expect(yield* leases.verify({ project, principal: worker, token })).toEqual({ _tag: "Live", claim })
           yield* claims.releaseJob(project, "released")
           yield* claims.put(claimOf(project, { jobId: "superseded", attempt: 2, workerSessionId: "session:2" }), 60)
           yield* claims.put(renewed, 60)
           yield* Effect.sleep("1200 millis")
           for (const { claim, token } of dead) {
             expect(yield* leases.verify({ project, principal: worker, token })).toEqual({ _tag: "Ended", claim })
-            expect(yield* refusal(leases.confirm({ claim, principal: worker, token }))).toBe("LeaseLost")
           }
         }),
     )
-    it.effect("confirm refuses a token of another claim than the one verified", () =>
+    it.effect("a token just seen live is not older than its lease", () =>
       Effect.gen(function* () {
         const leases = yield* LeaseVerifier
-        const claims = yield* ClaimStore
-        const project = yield* freshProject()
-        const claim = claimOf(project)
-        yield* claims.put(claim, 60)
-        const other = yield* claims.put(claimOf(project, { jobId: "job:2" }), 60)
-        const refused = yield* refusal(leases.confirm({ claim, principal: worker, token: other.token }))
-        expect(["LeaseInvalid", "LeaseLost"]).toContain(refused)
+        const claim = claimOf(yield* freshProject())
+        const { token } = yield* (yield* ClaimStore).put(claim, 1)
+        const ask = leases.verify({ project: claim.project, principal: worker, token })
+        yield* Effect.sleep("700 millis")
+        expect((yield* ask)._tag).toBe("Live")
+        yield* Effect.sleep("400 millis")
+        expect((yield* ask)._tag).toBe("Ended")
       }),
     )
   })
