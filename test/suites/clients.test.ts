@@ -43,10 +43,12 @@ if (postgresUrl !== null)
       Effect.gen(function* () {
         const url = Redacted.make(yield* Effect.promise(() => createDatabase({ url: postgresUrl })))
         const node = <A, E>(body: Effect.Effect<A, E, Layer.Layer.Success<ReturnType<typeof Postgres.layer>>>) =>
-          Effect.provide(body, Postgres.layer({ url, poolSize: 2 }))
+          Effect.provide(body, Postgres.layer({ url, poolSize: 3 }))
         expect(yield* Effect.flip(node(Migrations.check))).toMatchObject({ _tag: "SchemaBehind" })
         const applied = yield* Effect.all([node(Migrations.migrate), node(Migrations.migrate)], { concurrency: 2 })
-        expect(applied.flat()).toEqual(["0001_tables", "0002_functions"])
+        expect(applied.flat()).toEqual(["0001_tables", "0002_functions", "0003_duties"])
+        expect(yield* Effect.flip(node(Migrations.check))).toMatchObject({ _tag: "SchemaBehind" })
+        yield* Effect.all([node(Migrations.migrateEngine), node(Migrations.migrateEngine)], { concurrency: 2 })
         yield* node(Migrations.check)
       }),
     )
