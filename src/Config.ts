@@ -41,6 +41,9 @@ export interface SettingsShape {
   readonly defaultQuotaBytes: number
   readonly maxOpenUploads: number
   readonly uploadIdleSeconds: number
+  /** How long a stopping node goes on serving, not ready any more, before its listener closes. */
+  readonly drainDelaySeconds: number
+  /** How long transfers may go on after that. */
   readonly drainSeconds: number
   readonly signedUrlTtlSeconds: number
   readonly signedUrlMaxTtlSeconds: number
@@ -205,6 +208,8 @@ const make = Effect.gen(function* () {
   const ttl = yield* integer("SIGNED_URL_TTL_SECONDS", 900, 1)
   const maxTtl = yield* integer("SIGNED_URL_MAX_TTL_SECONDS", 86_400, 1, 604_800)
 
+  const runnerHost = yield* optionalString("RUNNER_HOST")
+
   return Settings.of({
     host,
     port,
@@ -220,6 +225,7 @@ const make = Effect.gen(function* () {
     defaultQuotaBytes: yield* integer("DEFAULT_QUOTA_BYTES", 10 * GiB, 0),
     maxOpenUploads: yield* integer("MAX_OPEN_UPLOADS", 256, 1),
     uploadIdleSeconds: yield* integer("UPLOAD_IDLE_SECONDS", 60, 1, 86_400),
+    drainDelaySeconds: yield* integer("DRAIN_DELAY_SECONDS", runnerHost === undefined ? 0 : 5, 0, 3600),
     drainSeconds: yield* integer("DRAIN_SECONDS", 25, 0, 86_400),
     signedUrlTtlSeconds: Math.min(ttl, maxTtl),
     signedUrlMaxTtlSeconds: maxTtl,

@@ -1,17 +1,25 @@
-import { HttpApiBuilder, HttpApiSwagger, HttpMiddleware, HttpServer, type HttpServerRequest } from "@effect/platform"
+import {
+  HttpApiBuilder,
+  HttpApiSwagger,
+  type HttpApp,
+  HttpMiddleware,
+  HttpServer,
+  type HttpServerRequest,
+} from "@effect/platform"
 import { NodeHttpServer } from "@effect/platform-node"
-import { Effect, Layer } from "effect"
+import { Context, Effect, Layer } from "effect"
 import { Settings } from "../Config.ts"
 import { AdminHttp } from "./AdminHttp.ts"
 import { Api } from "./Api.ts"
 import { ArtifactsHttp, KeyArtifactsHttp } from "./ArtifactsHttp.ts"
 import { AuthenticationLive } from "./Auth.ts"
 import { ClaimsHttp } from "./ClaimsHttp.ts"
+import { watchConnections } from "./Connections.ts"
+import * as Drain from "./Drain.ts"
 import { envelopes } from "./Edge.ts"
 import * as EventHub from "./events/EventHub.ts"
 import { EventsHttp } from "./EventsHttp.ts"
 import { HealthHttp, SignedHttp } from "./PublicHttp.ts"
-import { Readiness } from "./Readiness.ts"
 import { makeServer } from "./Server.ts"
 import * as UploadGate from "./UploadGate.ts"
 
@@ -21,26 +29,14 @@ const api = HttpApiBuilder.api(Api).pipe(
   Layer.provide([AuthenticationLive, UploadGate.layer, EventHub.layer]),
 )
 
-/**
- * The listening socket. When it is let go, the node drains: not ready, streams end, new work is refused, and running
- * requests have `DRAIN_SECONDS` before their connections are closed.
- */
-const listener = Layer.scoped(
-  HttpServer.HttpServer,
+/** The listening socket, on which nothing is served before `layer` below does, nor after it is let go. */
+const listener = Layer.scopedContext(
   Effect.gen(function* () {
-    const { drainSeconds, host, port } = yield* Settings
-    const readiness = yield* Readiness
-    const server = makeServer({ isDraining: readiness.isDraining })
+    const { host, port } = yield* Settings
+    const server = makeServer()
+    const drain = yield* Drain.make(watchConnections(server))
     const listening = yield* NodeHttpServer.make(() => server, { host, port })
-    yield* Effect.addFinalizer(() =>
-      Effect.zipRight(
-        readiness.drain,
-        Effect.sync(() => {
-          setTimeout(() => server.closeAllConnections(), drainSeconds * 1000).unref()
-        }),
-      ),
-    )
-    return listening
+    return Context.make(HttpServer.HttpServer, listening).pipe(Context.add(Drain.Drain, drain))
   }),
 )
 
@@ -48,9 +44,23 @@ const listener = Layer.scoped(
 const hot = (request: HttpServerRequest.HttpServerRequest): boolean =>
   request.url === "/healthz" || request.url === "/readyz" || /\/content(?:\?|$)/.test(request.url)
 
-/** The HTTP edge, serving. The `HttpServer` it provides knows the address in use, which port 0 leaves to the system. */
-export const layer = HttpApiBuilder.serve().pipe(
-  Layer.provide(HttpApiBuilder.middleware(envelopes)),
+/** Every request with its answer in the one shape that errors have, and counted while it runs. */
+const middleware = HttpApiBuilder.middleware(
+  Effect.map(
+    Drain.Drain,
+    ({ counted }) =>
+      (app: HttpApp.Default) =>
+        counted(envelopes(app)),
+  ),
+)
+
+/**
+ * The HTTP edge, serving. The `HttpServer` it provides knows the address in use, which port 0 leaves to the system. It is
+ * let go by draining, while handlers still have all that they need.
+ */
+export const layer = Layer.scopedDiscard(Effect.flatMap(Drain.Drain, ({ run }) => Effect.addFinalizer(() => run))).pipe(
+  Layer.provideMerge(HttpApiBuilder.serve()),
+  Layer.provide(middleware),
   Layer.provide([HttpApiSwagger.layer({ path: "/docs" }), HttpApiBuilder.middlewareOpenApi({ path: "/openapi.json" })]),
   Layer.provide(api),
   Layer.provideMerge(listener),

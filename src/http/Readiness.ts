@@ -60,13 +60,16 @@ export const layer = (options: { readonly redis: boolean }) =>
         askedAt = yield* Clock.currentTimeMillis
       })
       const gate = yield* Effect.makeSemaphore(1)
-      const state = gate.withPermits(1)(
+      const known = Effect.sync(() => ({ ready: !draining && reached.size === pings.length, draining, degraded }))
+      const asked = gate.withPermits(1)(
         Effect.gen(function* () {
           const now = yield* Clock.currentTimeMillis
           if (now - askedAt >= 1000) yield* ask
-          return { ready: !draining && reached.size === pings.length, draining, degraded }
+          return yield* known
         }),
       )
+      // A node that drains says so without asking anyone.
+      const state = Effect.suspend(() => (draining ? known : asked))
       const drain = Effect.suspend(() => {
         draining = true
         return Deferred.succeed(stopping, undefined).pipe(Effect.asVoid)

@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto"
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
 import type { Duplex } from "node:stream"
+import { headMillis } from "./Connections.ts"
 import { answerEarly, markAwaitsContinue } from "./upload/EarlyAnswer.ts"
 
 const requestIdRule = /^[A-Za-z0-9._-]{1,128}$/
@@ -32,25 +33,15 @@ const onClientError = (error: NodeJS.ErrnoException, socket: Duplex): void => {
  * The node's HTTP server. No limit on a request's total time, for a large upload over a slow line is honest work;
  * progress is what is watched, where bodies are read.
  */
-export const makeServer = (options: { readonly isDraining: () => boolean }): Server => {
+export const makeServer = (): Server => {
   const server = createServer({
     requestTimeout: 0,
-    headersTimeout: 10_000,
+    headersTimeout: headMillis,
     keepAliveTimeout: 65_000,
     maxHeaderSize: 16 * 1024,
     shouldUpgradeCallback: () => false,
   })
-  server.on("request", (req: IncomingMessage, res: ServerResponse) => {
-    prepare(req, res)
-    if (!options.isDraining()) return
-    res.shouldKeepAlive = false
-    if (server.listenerCount("request") === 1)
-      void answerEarly(req, res, {
-        status: 503,
-        headers: { "content-type": "application/json", "retry-after": "2" },
-        body: envelope("service_unavailable", "The node is going away."),
-      })
-  })
+  server.on("request", prepare)
   server.on("checkContinue", (req: IncomingMessage, res: ServerResponse) => {
     markAwaitsContinue(req)
     server.emit("request", req, res)

@@ -16,7 +16,8 @@ export interface Plane {
   readonly blobDir: string
   readonly streamKey: string
   node(): ProductNode
-  start(): Promise<void>
+  /** Starts the node again; `extra` changes its configuration for this start. */
+  start(extra?: Record<string, string>): Promise<void>
   dispose(): Promise<void>
 }
 
@@ -45,8 +46,8 @@ export const startPlane = async (extra: Record<string, string> = {}): Promise<Pl
     blobDir: join(dataDir, "blobs"),
     streamKey: env.EVENT_STREAM_KEY,
     node: () => node,
-    start: async () => {
-      node = await startNode({ env })
+    start: async (changes = {}) => {
+      node = await startNode({ env: { ...env, ...changes } })
     },
     dispose: async () => {
       await node.kill9().catch(() => {})

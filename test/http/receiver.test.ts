@@ -20,7 +20,7 @@ const withReceiver = async <A>(
   options: { readonly idleSeconds?: number; readonly slowSinkMillis?: number; readonly refuse?: boolean } = {},
 ): Promise<A> => {
   const outcomes: Array<Outcome> = []
-  const server = makeServer({ isDraining: () => false })
+  const server = makeServer()
   server.on("request", (req, res) => {
     const outcome: Outcome = { fields: new Map(), file: undefined, error: undefined }
     const hash = createHash("sha256")

@@ -1,4 +1,4 @@
-import { Clock, Effect } from "effect"
+import { Clock, Effect, Random } from "effect"
 import type { ServerResponse } from "node:http"
 import { Authenticator } from "../../../services/Authenticator.ts"
 import { Outbox } from "../../../services/Outbox.ts"
@@ -50,6 +50,9 @@ const write = (res: ServerResponse, text: string): Effect.Effect<void> =>
     res.write(text, () => resume(Effect.void))
   })
 
+/** Asks the client to come back, soon, and not in the same instant as all others. Milliseconds, as SSE has them. */
+const farewell = Effect.map(Random.nextIntBetween(500, 2000), (pause) => `retry: ${pause}\n\n`)
+
 /**
  * Sends the caller's events after `from` until the client leaves, the key dies, the node drains or the database is
  * away; a client that comes back with the last id it saw misses nothing.
@@ -69,7 +72,10 @@ export const streamEvents = Effect.fn("Events.stream")(function* (
     "cache-control": "no-cache, no-transform",
     "x-accel-buffering": "no",
   })
-  yield* write(res, ": connected\n\n")
+  const drained = Effect.as(readiness.drained, false)
+  // Handed to the connection whole, even when the drain comes before a slow reader took it.
+  const send = (text: string) => Effect.raceFirst(write(res, text), drained)
+  yield* send(": connected\n\n")
 
   const loop = Effect.gen(function* () {
     let after = from
@@ -85,12 +91,12 @@ export const streamEvents = Effect.fn("Events.stream")(function* (
       }
       const last = events.at(-1)
       if (last !== undefined) {
-        yield* write(res, events.map(frame).join(""))
+        yield* send(events.map(frame).join(""))
         after = last.sequence
         beatAt = now
         pause = longestPauseMillis
       } else if (now - beatAt >= heartbeatMillis) {
-        yield* write(res, ": still here\n\n")
+        yield* send(": still here\n\n")
         beatAt = now
       }
       if (events.length === pageSize) continue
@@ -102,7 +108,7 @@ export const streamEvents = Effect.fn("Events.stream")(function* (
           onSuccess: (woke) => woke,
           onTimeout: () => false,
         }),
-        Effect.raceFirst(Effect.as(readiness.drained, false)),
+        Effect.raceFirst(drained),
       )
       pause = woken ? 20 : Math.min(pause * 2, longestPauseMillis)
       if (woken) yield* Effect.sleep("5 millis")
@@ -112,6 +118,6 @@ export const streamEvents = Effect.fn("Events.stream")(function* (
     Effect.catchTag("DependencyUnavailable", (error) =>
       Effect.logWarning(`an event stream ended: ${error.dependency} unavailable`, error.cause),
     ),
-    Effect.ensuring(Effect.sync(() => void res.end())),
+    Effect.ensuring(Effect.map(farewell, (text) => void (readiness.isDraining() ? res.end(text) : res.end()))),
   )
 }, Effect.scoped)

@@ -1,0 +1,29 @@
+import { constants } from "node:os"
+import { Effect, Layer } from "effect"
+import { Settings } from "./Config.ts"
+
+/** What closing takes beyond the drain, in milliseconds: requests cut off clean up, actors move, pools end. */
+const marginMillis = 6000
+
+/** One Ctrl-C comes twice to a process that npm started: from the terminal, and from npm. Milliseconds. */
+const echoMillis = 300
+
+/**
+ * Bounds the stop that the first SIGTERM or SIGINT begins. A second one ends the process at once, with 128 plus its
+ * number; so does the time the drain may take, with 0: what was acknowledged is durable and the rest is swept up, so
+ * that nothing is lost either way. Without this a container's process 1 would not hear a second signal at all.
+ */
+export const layer = Layer.effectDiscard(
+  Effect.map(Settings, ({ drainDelaySeconds, drainSeconds }) => {
+    let asked: number | undefined
+    const onSignal = (signal: "SIGTERM" | "SIGINT") => {
+      const now = performance.now()
+      if (asked !== undefined && now - asked > echoMillis) process.exit(128 + constants.signals[signal])
+      if (asked !== undefined) return
+      asked = now
+      setTimeout(() => process.exit(0), (drainDelaySeconds + drainSeconds) * 1000 + marginMillis).unref()
+    }
+    process.on("SIGTERM", onSignal)
+    process.on("SIGINT", onSignal)
+  }),
+)
