@@ -208,8 +208,6 @@ const make = Effect.gen(function* () {
   const ttl = yield* integer("SIGNED_URL_TTL_SECONDS", 900, 1)
   const maxTtl = yield* integer("SIGNED_URL_MAX_TTL_SECONDS", 86_400, 1, 604_800)
 
-  const runnerHost = yield* optionalString("RUNNER_HOST")
-
   return Settings.of({
     host,
     port,

@@ -12,11 +12,12 @@ import * as Cluster from "./Cluster.ts"
 import * as Embedded from "./Embedded.ts"
 import * as Production from "./Production.ts"
 
-/** The actors stand on the server and go first: they move to other pods at once, however long its requests may take. */
+/**
+ * Side by side, for then they are let go at the same time: the server stops being ready and drains for as long as its
+ * requests take, and the actors move to other pods at once. What both stand on goes after that.
+ */
 const served = <A extends Sharding.Sharding, E, R>(settings: SettingsShape, cluster: Layer.Layer<A, E, R>) =>
-  Actors.layer(settings).pipe(
-    Layer.provide(cluster),
-    Layer.provideMerge(HttpServer.layer),
+  Layer.merge(HttpServer.layer, Actors.layer(settings).pipe(Layer.provide(cluster))).pipe(
     Layer.provide(Readiness.layer({ redis: settings.production !== undefined })),
     Layer.provideMerge(checkStoreIdentity),
   )
