@@ -10,7 +10,9 @@ databaseUrl.pipe(
     (url): url is Redacted.Redacted => url !== undefined,
     () => ConfigError.MissingData(["DATABASE_URL"], "is missing: it names the database to migrate"),
   ),
-  Effect.flatMap((url) => Effect.provide(Effect.zipLeft(migrate, migrateEngine), Postgres.layer({ url, poolSize: 3 }))),
+  Effect.flatMap((url) =>
+    Effect.provide(Effect.zipLeft(migrate, migrateEngine), Postgres.layer({ url, poolSize: 3, patient: true })),
+  ),
   Effect.flatMap((applied) =>
     applied.length === 0
       ? Console.log("The schema is up to date.")

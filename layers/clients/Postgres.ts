@@ -2,6 +2,7 @@ import { PgClient } from "@effect/sql-pg"
 import { SqlError } from "@effect/sql/SqlError"
 import { Effect, Redacted } from "effect"
 import pg from "pg"
+import { ImpatientPool } from "./ImpatientPool.ts"
 
 const int8 = 20
 
@@ -20,28 +21,52 @@ const types: pg.CustomTypesConfig = {
 }
 
 /**
- * The process's pool of at most `poolSize` connections. A caller waits 1.5 s for one, a statement runs for 5 s at most
- * and waits 3 s for a lock, so that nobody hangs on a database that is away. Keepalives notice a vanished peer.
+ * Set for each session on the server's side, so that a vanished process holds no lock for long: probes after 3 s of
+ * silence, and 9 s for data to be acknowledged.
  */
-export const layer = (options: { readonly url: Redacted.Redacted; readonly poolSize: number }) =>
+const keepalives = {
+  tcp_keepalives_idle: 3,
+  tcp_keepalives_interval: 2,
+  tcp_keepalives_count: 3,
+  tcp_user_timeout: 9000,
+}
+
+const limits = { statement_timeout: 5000, lock_timeout: 3000, idle_in_transaction_session_timeout: 10_000 }
+
+interface Options {
+  readonly url: Redacted.Redacted
+  readonly poolSize: number
+  /** For statements that may take as long as they take: migrations. */
+  readonly patient?: boolean
+}
+
+const makePool = (options: Options) => {
+  const settings: pg.PoolConfig = {
+    connectionString: Redacted.value(options.url),
+    max: options.poolSize,
+    connectionTimeoutMillis: 1500,
+    idleTimeoutMillis: 60_000,
+    keepAlive: true,
+    keepAliveInitialDelayMillis: 3000,
+    application_name: "artifact-plane",
+    options: Object.entries(keepalives)
+      .map(([name, value]) => `-c ${name}=${value}`)
+      .join(" "),
+    types,
+  }
+  return options.patient === true ? new pg.Pool(settings) : new ImpatientPool({ ...settings, ...limits })
+}
+
+/**
+ * The process's pool of at most `poolSize` connections. A caller waits 1.5 s for one, a statement runs for 5 s at most
+ * and waits 3 s for a lock, and nobody hangs on a database that is away: see ImpatientPool.
+ */
+export const layer = (options: Options) =>
   PgClient.layerFromPool({
     acquire: Effect.acquireRelease(
       Effect.try({
         try: () => {
-          const pool = new pg.Pool({
-            connectionString: Redacted.value(options.url),
-            max: options.poolSize,
-            connectionTimeoutMillis: 1500,
-            idleTimeoutMillis: 60_000,
-            keepAlive: true,
-            keepAliveInitialDelayMillis: 3000,
-            statement_timeout: 5000,
-            lock_timeout: 3000,
-            query_timeout: 12_000,
-            idle_in_transaction_session_timeout: 10_000,
-            application_name: "artifact-plane",
-            types,
-          })
+          const pool = makePool(options)
           // An idle connection that breaks is replaced at the next use; without a listener it would end the process.
           pool.on("error", () => {})
           return pool

@@ -6,7 +6,10 @@ import { DependencyUnavailable } from "../../services/Unavailable.ts"
 export const redisUnavailable = (operation: string) => (cause: unknown) =>
   new DependencyUnavailable({ dependency: "redis", operation, cause })
 
-/** The process's connections to Redis. Commands are never queued while it is away: they fail at once, or within 1.5 s. */
+/**
+ * The process's connections to Redis. Commands are never queued while it is away: the first ones fail after 1.2 s without
+ * an answer, those that come later at once, until a new connection was answered.
+ */
 export class Redis extends Context.Tag("layers/clients/Redis")<
   Redis,
   {
@@ -21,19 +24,34 @@ export class Redis extends Context.Tag("layers/clients/Redis")<
   }
 >() {}
 
+/** How long an answer may take, in milliseconds; Redis does one thing at a time, so that one late answer is all late. */
+const commandTimeout = 1200
 /** For commands that block, by agreement for 1 s at most: how long a peer may be silent before it counts as gone. */
 const blockingTimeout = 4000
+
+/** Gives a connection up on which an answer is late: those behind it would each wait for as long. */
+class Impatient extends IORedis {
+  override sendCommand(...args: Parameters<IORedis["sendCommand"]>): unknown {
+    const [command] = args
+    command.promise.catch((error: Error) => {
+      if (error.message === "Command timed out" && this.status !== "end") this.disconnect(true)
+    })
+    return super.sendCommand(...args)
+  }
+}
 
 const field = (info: string, name: string) => new RegExp(`^${name}:(.*?)\\r?$`, "m").exec(info)?.[1]
 
 const make = (options: { readonly url: Redacted.Redacted }) =>
   Effect.gen(function* () {
     const connect = (extra: { readonly commandTimeout?: number } = {}) =>
-      new IORedis(Redacted.value(options.url), {
+      new Impatient(Redacted.value(options.url), {
         lazyConnect: true,
         enableOfflineQueue: false,
         maxRetriesPerRequest: 0,
         connectTimeout: 2000,
+        // A peer that is silent does not take its leave either.
+        disconnectTimeout: 100,
         keepAlive: 3000,
         retryStrategy: (times) => Math.min(1000, 50 * times),
         ...extra,
@@ -58,7 +76,7 @@ const make = (options: { readonly url: Redacted.Redacted }) =>
         (redis) => Effect.sync(() => redis.disconnect()),
       )
 
-    const commands = yield* open(() => connect({ commandTimeout: 1500 }))
+    const commands = yield* open(() => connect({ commandTimeout }))
     let known: Promise<string> | undefined
     const forget = () => {
       known = undefined
