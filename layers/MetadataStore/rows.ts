@@ -32,34 +32,48 @@ export const ArtifactRecord = Schema.Struct({
   deleted_by_id: Schema.NullOr(ExternalId),
 })
 
+/** A record was validated when it was decoded, and is not again. */
+const made = { disableValidation: true }
+
 export const toArtifact = (row: typeof ArtifactRecord.Type): Artifact =>
-  new Artifact({
-    id: row.id,
-    project: row.project,
-    name: row.name,
-    mime: row.mime,
-    size: row.size,
-    sha256: row.sha256,
-    visibility: row.visibility,
-    owner: new Principal({ kind: row.owner_kind, id: row.owner_id }),
-    createdBy: new Principal({ kind: row.created_by_kind, id: row.created_by_id }),
-    ...(row.job_id !== null && row.worker_session_id !== null && row.attempt !== null
-      ? {
-          lineage: new Lineage({
-            jobId: row.job_id,
-            workerSessionId: row.worker_session_id,
-            attempt: row.attempt,
-            ...(row.run_id === null ? {} : { runId: row.run_id }),
-            ...(row.step_id === null ? {} : { stepId: row.step_id }),
-          }),
-        }
-      : {}),
-    metadata: row.metadata,
-    createdAt: row.created_at,
-    ...(row.deleted_at !== null && row.deleted_by_kind !== null && row.deleted_by_id !== null
-      ? { deletion: { at: row.deleted_at, by: new Principal({ kind: row.deleted_by_kind, id: row.deleted_by_id }) } }
-      : {}),
-  })
+  new Artifact(
+    {
+      id: row.id,
+      project: row.project,
+      name: row.name,
+      mime: row.mime,
+      size: row.size,
+      sha256: row.sha256,
+      visibility: row.visibility,
+      owner: new Principal({ kind: row.owner_kind, id: row.owner_id }, made),
+      createdBy: new Principal({ kind: row.created_by_kind, id: row.created_by_id }, made),
+      ...(row.job_id !== null && row.worker_session_id !== null && row.attempt !== null
+        ? {
+            lineage: new Lineage(
+              {
+                jobId: row.job_id,
+                workerSessionId: row.worker_session_id,
+                attempt: row.attempt,
+                ...(row.run_id === null ? {} : { runId: row.run_id }),
+                ...(row.step_id === null ? {} : { stepId: row.step_id }),
+              },
+              made,
+            ),
+          }
+        : {}),
+      metadata: row.metadata,
+      createdAt: row.created_at,
+      ...(row.deleted_at !== null && row.deleted_by_kind !== null && row.deleted_by_id !== null
+        ? {
+            deletion: {
+              at: row.deleted_at,
+              by: new Principal({ kind: row.deleted_by_kind, id: row.deleted_by_id }, made),
+            },
+          }
+        : {}),
+    },
+    made,
+  )
 
 /** What the SQL function project_books returns. Bytes. */
 export const Books = Schema.Struct({
