@@ -6,13 +6,13 @@ import {
   Sharding,
   ShardingConfig,
   SocketRunner,
-  SqlMessageStorage,
   SqlRunnerStorage,
 } from "@effect/cluster"
 import { NodeClusterSocket } from "@effect/platform-node"
 import { RpcSerialization } from "@effect/rpc"
 import { Layer, Option } from "effect"
 import type { SettingsShape } from "../../src/Config.ts"
+import * as Messages from "../ActorMessages/Storage.ts"
 
 /**
  * Shards are held by rows that expire, not by advisory locks: a pod that hangs with its connection open would keep
@@ -35,7 +35,7 @@ const timing = {
 /** A cluster of this one process. Two processes so composed do each duty twice, which every duty is made to bear. */
 export const single = Sharding.layer.pipe(
   Layer.provide(Runners.layerNoop),
-  Layer.provideMerge(SqlMessageStorage.layer),
+  Layer.provideMerge(Messages.layer),
   Layer.provide([RunnerStorage.layerMemory, RunnerHealth.layerNoop]),
   Layer.provide(ShardingConfig.layer(timing)),
 )
@@ -51,7 +51,7 @@ export const pods = ({ host, kubernetes, port }: NonNullable<SettingsShape["runn
   return SocketRunner.layer.pipe(
     Layer.provide([NodeClusterSocket.layerSocketServer, NodeClusterSocket.layerClientProtocol]),
     Layer.provide(health),
-    Layer.provideMerge(SqlMessageStorage.layer),
+    Layer.provideMerge(Messages.layer),
     Layer.provide(SqlRunnerStorage.layer),
     Layer.provide(ShardingConfig.layer({ ...timing, runnerAddress: Option.some(RunnerAddress.make(host, port)) })),
     Layer.provide(RpcSerialization.layerMsgPack),
