@@ -1,6 +1,7 @@
 import { PgClient } from "@effect/sql-pg"
 import { SqlError } from "@effect/sql/SqlError"
-import { Effect, Redacted } from "effect"
+import { SqlClient } from "@effect/sql/SqlClient"
+import { Context, Effect, flow, Layer, Option, Redacted } from "effect"
 import pg from "pg"
 import { ImpatientPool } from "./ImpatientPool.ts"
 
@@ -57,11 +58,25 @@ const makePool = (options: Options) => {
   return options.patient === true ? new pg.Pool(settings) : new ImpatientPool({ ...settings, ...limits })
 }
 
+/** A connection lost within a transaction fails it like any statement; the library dies of the rollback that fails then. */
+const lossIsNoDefect = <A, E, R>(transaction: Effect.Effect<A, E, R>): Effect.Effect<A, E | SqlError, R> =>
+  Effect.catchSomeDefect(transaction, (defect) =>
+    defect instanceof SqlError ? Option.some(Effect.fail(defect)) : Option.none(),
+  )
+
 /**
  * The process's pool of at most `poolSize` connections. A caller waits 1.5 s for one, a statement runs for 5 s at most
  * and waits 3 s for a lock, and nobody hangs on a database that is away: see ImpatientPool.
  */
 export const layer = (options: Options) =>
+  Layer.map(pooled(options), (context) => {
+    const client = Context.get(context, SqlClient)
+    const { withTransaction } = client
+    Object.assign(client, { withTransaction: flow(withTransaction, lossIsNoDefect) })
+    return context
+  })
+
+const pooled = (options: Options) =>
   PgClient.layerFromPool({
     acquire: Effect.acquireRelease(
       Effect.try({
