@@ -1,4 +1,4 @@
-import { Effect } from "effect"
+import { Effect, Fiber } from "effect"
 import type { ProjectCaller } from "../domain/Principal.ts"
 import { BlobStore } from "../../services/BlobStore.ts"
 import { Ids } from "../../services/Ids.ts"
@@ -19,15 +19,21 @@ const removalPatience = "2 seconds"
 export const deleteArtifact = Effect.fn("delete")(function* (caller: ProjectCaller, id: string) {
   const metadata = yield* MetadataStore
   const quota = yield* QuotaCounters
-  const blobs = yield* BlobStore
-  const removals = yield* RemovalQueue
   const wakeup = yield* Wakeup
   const { blobKey, usage } = yield* metadata.remove(caller, id, yield* (yield* Ids).event).pipe(Effect.uninterruptible)
-  if (usage !== undefined) {
-    yield* wakeup.ring
-    yield* Effect.ignoreLogged(quota.refund(caller.project, usage))
-  }
-  if (blobKey === undefined) return
+  const removal = blobKey === undefined ? Effect.void : removed(blobKey)
+  if (usage === undefined) return yield* removal
+  yield* wakeup.ring
+  // Side by side, so that a Redis that is away does not hold up what needs none; reconciliation makes up for it.
+  const removing = yield* Effect.fork(removal)
+  yield* Effect.ignoreLogged(quota.refund(caller.project, usage))
+  return yield* Fiber.join(removing)
+})
+
+/** The object is gone for certain, or `DependencyUnavailable` after the patience. */
+const removed = Effect.fnUntraced(function* (blobKey: string) {
+  const blobs = yield* BlobStore
+  const removals = yield* RemovalQueue
   yield* blobs.remove(blobKey).pipe(
     Effect.zipRight(removals.confirm(blobKey)),
     Effect.disconnect,

@@ -1,4 +1,4 @@
-import { Effect, Schedule } from "effect"
+import { Clock, Effect, Schedule } from "effect"
 import { Settings } from "../Config.ts"
 import { Lineage, PermissionDenied } from "../domain/Artifact.ts"
 import { type Claim, LeaseLost, LeaseRequired } from "../domain/Claim.ts"
@@ -87,7 +87,7 @@ const begin = Effect.fnUntraced(function* (request: PublishRequest, claim: Claim
       reservedBytes: firstRequest(request.contentLength, maxArtifactBytes).need,
       idempotency: keyOf(request, claim),
     }),
-    (begun) => (begun._tag !== "Begun" || state.end !== "open" ? Effect.void : abandon(upload)),
+    (begun, exit) => (begun._tag !== "Begun" || state.end !== "open" ? Effect.void : abandon(upload, exit)),
   )
   if (outcome._tag === "InProgress") return yield* new IdempotencyInProgress()
   if (outcome._tag === "Replay") return outcome
@@ -121,6 +121,9 @@ const confirmLease = Effect.fnUntraced(function* (request: PublishRequest, claim
   return yield* verifier.confirm({ claim, principal: request.caller.principal, token: request.leaseToken })
 })
 
+/** How long a commit is asked after whose answer was lost; what is not known then, the sweep decides. */
+const settleMillis = 1800
+
 /** Rows 7 and 8, not to be interrupted: after the commit nothing is undone, and an unknown end is asked for first. */
 const commit = (
   request: PublishRequest,
@@ -149,23 +152,30 @@ const commit = (
       eventId: yield* (yield* Ids).event,
       lease,
     }
+    const asked = yield* Clock.currentTimeMillis
+    const look = Effect.gen(function* () {
+      const found = yield* metadata.outcome(upload.id)
+      if (found._tag === "Ready") return found
+      if (found._tag === "Gone") return yield* new UploadFenced({ id: upload.id })
+      return yield* metadata.commit(decision)
+    })
     const settle = (unknown: DependencyUnavailable) =>
-      Effect.gen(function* () {
-        const found = yield* metadata.outcome(upload.id)
-        if (found._tag === "Ready") return found
-        if (found._tag === "Gone") return yield* new UploadFenced({ id: upload.id })
-        return yield* metadata.commit(decision)
-      }).pipe(
-        Effect.retry({
-          schedule: Schedule.spaced("250 millis").pipe(Schedule.intersect(Schedule.recurs(4))),
+      Effect.flatMap(Clock.currentTimeMillis, (now) =>
+        Effect.retry(look, {
+          schedule: Schedule.spaced("200 millis").pipe(Schedule.upTo(asked + settleMillis - now)),
           while: (error) => error._tag === "DependencyUnavailable",
         }),
-        Effect.catchTag("DependencyUnavailable", () => {
-          state.end = "unknown"
-          return Effect.fail(unknown)
+      ).pipe(Effect.catchTag("DependencyUnavailable", () => Effect.fail(unknown)))
+    // Whatever comes back but a refusal, a defect too, leaves open what the database did: nothing is undone then.
+    state.end = "unknown"
+    const committed = yield* metadata.commit(decision).pipe(
+      Effect.catchTag("DependencyUnavailable", settle),
+      Effect.tapError((error) =>
+        Effect.sync(() => {
+          if (error._tag !== "DependencyUnavailable") state.end = "open"
         }),
-      )
-    const committed = yield* metadata.commit(decision).pipe(Effect.catchTag("DependencyUnavailable", settle))
+      ),
+    )
     state.end = "committed"
     yield* wakeup.ring
     yield* Effect.ignoreLogged(quota.commit(upload.project, upload.id, committed.usage))

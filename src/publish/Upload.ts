@@ -1,4 +1,4 @@
-import { Effect, Exit, Runtime, type Scope } from "effect"
+import { Cause, Effect, Exit, Runtime, type Scope } from "effect"
 import type { ArtifactId, ProjectHandle } from "../domain/Ids.ts"
 import { Settings } from "../Config.ts"
 import { BlobStore, type BlobWriter } from "../../services/BlobStore.ts"
@@ -99,35 +99,39 @@ export const keepAlive = (upload: Upload) =>
     const metadata = yield* MetadataStore
     const quota = yield* QuotaCounters
     yield* Effect.sleep(renewEvery)
+    // Each on its own: a lost Redis must not cost the row its renewal. For what is away, the next one is soon enough.
     yield* Effect.all(
-      [metadata.renew(upload.id, upload.reservedBytes), quota.renew(upload.project, upload.id, upload.reservedBytes)],
+      [
+        Effect.catchTag(metadata.renew(upload.id, upload.reservedBytes), "DependencyUnavailable", () => Effect.void),
+        Effect.ignore(quota.renew(upload.project, upload.id, upload.reservedBytes)),
+      ],
       { concurrency: 2, discard: true },
-    ).pipe(
-      Effect.catchTags({
-        // A dependency that is away for a moment: the next renewal is soon enough.
-        DependencyUnavailable: () => Effect.void,
-        ProjectNotFound: () => Effect.void,
-      }),
     )
   }).pipe(Effect.forever)
 
 /**
  * Gives an upload up: its room first, then the row is fenced so that no commit can succeed, then the bytes go, then the
- * row. Whatever fails here is found and finished by the sweep, so nothing is awaited for long.
+ * row. A commit that was sent and never answered may have won against the fence: its artifact keeps its bytes.
  */
-export const abandon = Effect.fn("publish.abandon")(
-  function* (upload: Upload) {
-    const metadata = yield* MetadataStore
-    const quota = yield* QuotaCounters
-    const blobs = yield* BlobStore
-    yield* Effect.ignore(quota.release(upload.project, upload.id))
-    yield* metadata
-      .fence(upload.id)
-      .pipe(Effect.zipRight(blobs.remove(upload.blobKey)), Effect.zipRight(metadata.forget(upload.id)), Effect.ignore)
-  },
-  (cleanup) =>
-    Effect.gen(function* () {
-      const fiber = yield* Effect.forkDaemon(cleanup)
-      yield* Effect.timeoutOption(Effect.asVoid(fiber.await), "2 seconds")
-    }),
-)
+const cleanUp = Effect.fn("publish.abandon")(function* (upload: Upload) {
+  const metadata = yield* MetadataStore
+  const quota = yield* QuotaCounters
+  const blobs = yield* BlobStore
+  yield* Effect.ignore(quota.release(upload.project, upload.id))
+  yield* metadata.fence(upload.id)
+  const { _tag: outcome } = yield* metadata.outcome(upload.id)
+  if (outcome === "Ready") return
+  yield* blobs.remove(upload.blobKey)
+  yield* metadata.forget(upload.id)
+})
+
+/**
+ * Cleans up after an upload that ended so. Whatever fails is found and finished by the sweep, so nothing is awaited for
+ * long, and hardly at all when the upload failed for a dependency that is away: the caller gets the 503 at once.
+ */
+export const abandon = (upload: Upload, end: Exit.Exit<unknown, unknown>) =>
+  Effect.gen(function* () {
+    const away = Exit.isFailure(end) && Cause.squash(end.cause) instanceof DependencyUnavailable
+    const cleaning = yield* Effect.forkDaemon(Effect.ignore(cleanUp(upload)))
+    yield* Effect.timeoutOption(Effect.asVoid(cleaning.await), away ? "100 millis" : "2 seconds")
+  })
