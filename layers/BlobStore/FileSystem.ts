@@ -108,8 +108,10 @@ const make = (directory: string) =>
           try {
             await unlink(path)
           } catch (error) {
-            if (isMissing(error)) return
-            throw error
+            if (!isMissing(error)) throw error
+            // Without the store itself, an unmounted volume say, nothing is known to be gone.
+            await access(objects)
+            return
           }
           await syncFolder(dirname(path))
         })

@@ -34,7 +34,7 @@ const isStatus = (error: unknown, ...statuses: ReadonlyArray<number>) =>
   error instanceof S3ServiceException && statuses.includes(error.$metadata.httpStatusCode ?? 0)
 
 const make = Effect.gen(function* () {
-  const { client, options, signer } = yield* S3
+  const { client, liveness, options, signer } = yield* S3
   const Bucket = options.bucket
   const budget = new PartBudget(options.partBytes * options.partsInFlight, options.partBytes)
   const buffers = new PartBuffers(options.partBytes)
@@ -97,7 +97,11 @@ const make = Effect.gen(function* () {
       )
       body.on("error", () => {})
       const chunks = body[Symbol.asyncIterator]() as AsyncIterator<Uint8Array>
-      return { next: async () => (await chunks.next()).value as Uint8Array | undefined }
+      const next = async () => {
+        const chunk = await liveness.guard(chunks.next(), (cause) => body.destroy(cause))
+        return chunk.value as Uint8Array | undefined
+      }
+      return { next }
     }),
 
     stat: Effect.fn("BlobStore.stat")((key) => {

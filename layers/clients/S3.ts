@@ -1,5 +1,6 @@
-import { S3Client } from "@aws-sdk/client-s3"
+import { HeadBucketCommand, S3Client, type S3ClientConfig, S3ServiceException } from "@aws-sdk/client-s3"
 import { Context, Effect, Layer } from "effect"
+import { Liveness } from "./Liveness.ts"
 
 export interface S3Options {
   readonly bucket: string
@@ -16,42 +17,113 @@ export interface S3Options {
   readonly credentials?: { readonly accessKeyId: string; readonly secretAccessKey: string } | undefined
 }
 
+/** Connections of the process to the store. */
+const maxSockets = 128
+
+const common = (options: S3Options, endpoint: string | undefined): S3ClientConfig => ({
+  region: options.region,
+  forcePathStyle: options.forcePathStyle,
+  ...(endpoint !== undefined && { endpoint }),
+  ...(options.credentials && { credentials: { ...options.credentials } }),
+  // Content-MD5 and signed payloads are what every store enforces; the newer checksums are not.
+  requestChecksumCalculation: "WHEN_REQUIRED",
+  responseChecksumValidation: "WHEN_REQUIRED",
+})
+
 /** The process's S3 client, the one that signs for readers, and the bucket they mean. */
 export class S3 extends Context.Tag("layers/clients/S3")<
   S3,
-  { readonly client: S3Client; readonly signer: S3Client; readonly options: S3Options }
+  {
+    readonly client: S3Client
+    readonly signer: S3Client
+    /** Whether the store lives, for who waits for a body. */
+    readonly liveness: Liveness
+    readonly options: S3Options
+  }
 >() {}
+
+/** Any answer is a sign of life, one that refuses too. Its own connection, for all others may be waiting. */
+const pinger = (options: S3Options) => {
+  const client = new S3Client({
+    ...common(options, options.endpoint),
+    maxAttempts: 1,
+    requestHandler: { httpAgent: { keepAlive: false }, httpsAgent: { keepAlive: false } },
+  })
+  const ping = (abortSignal: AbortSignal) =>
+    client.send(new HeadBucketCommand({ Bucket: options.bucket }), { abortSignal }).then(
+      () => {},
+      (error: unknown) => {
+        if (!(error instanceof S3ServiceException)) throw error
+      },
+    )
+  return { client, liveness: new Liveness("The blob store", ping) }
+}
+
+/**
+ * A client whose requests fail within two seconds, retries included, when the store is away, and at once when it is known
+ * to be; one that is slow, as a large part on a slow line is, goes on for as long as the store lives.
+ */
+class ImpatientS3 extends S3Client {
+  readonly #liveness: Liveness
+
+  constructor(options: S3Options, liveness: Liveness) {
+    super({
+      ...common(options, options.endpoint),
+      maxAttempts: 3,
+      requestHandler: {
+        connectionTimeout: 2000,
+        requestTimeout: 30_000,
+        throwOnRequestTimeout: true,
+        socketTimeout: 60_000,
+        httpAgent: { maxSockets: maxSockets },
+        httpsAgent: { maxSockets: maxSockets },
+      },
+    })
+    this.#liveness = liveness
+  }
+
+  // All overloads of the client's; promises are the only ones used here.
+  override send = (async (
+    command: Parameters<S3Client["send"]>[0],
+    options?: { readonly abortSignal?: AbortSignal },
+  ) => {
+    if (this.#liveness.away) throw this.#liveness.noAnswer()
+    const giveUp = new AbortController()
+    const abort = () => giveUp.abort()
+    options?.abortSignal?.addEventListener("abort", abort)
+    if (options?.abortSignal?.aborted === true) abort()
+    try {
+      return await this.#liveness.guard(super.send(command, { ...options, abortSignal: giveUp.signal }), abort)
+    } finally {
+      options?.abortSignal?.removeEventListener("abort", abort)
+    }
+  }) as S3Client["send"]
+}
 
 const make = (options: S3Options) =>
   Effect.gen(function* () {
-    const clientOf = (endpoint: string | undefined) =>
-      Effect.acquireRelease(
-        Effect.sync(
-          () =>
-            new S3Client({
-              region: options.region,
-              forcePathStyle: options.forcePathStyle,
-              ...(endpoint !== undefined && { endpoint }),
-              ...(options.credentials && { credentials: { ...options.credentials } }),
-              // Content-MD5 and signed payloads are what every store enforces; the newer checksums are not.
-              requestChecksumCalculation: "WHEN_REQUIRED",
-              responseChecksumValidation: "WHEN_REQUIRED",
-              maxAttempts: 3,
-              requestHandler: {
-                connectionTimeout: 2000,
-                requestTimeout: 30_000,
-                throwOnRequestTimeout: true,
-                socketTimeout: 60_000,
-                httpAgent: { maxSockets: 128 },
-                httpsAgent: { maxSockets: 128 },
-              },
-            }),
+    const destroyed = <C extends S3Client>(client: C) => Effect.sync(() => client.destroy())
+    const { liveness } = yield* Effect.acquireRelease(
+      Effect.sync(() => pinger(options)),
+      ({ client, liveness }) =>
+        Effect.zipRight(
+          Effect.sync(() => liveness.close()),
+          destroyed(client),
         ),
-        (client) => Effect.sync(() => client.destroy()),
-      )
-    const client = yield* clientOf(options.endpoint)
-    const signer = options.publicEndpoint === undefined ? client : yield* clientOf(options.publicEndpoint)
-    return S3.of({ client, signer, options })
+    )
+    const client = yield* Effect.acquireRelease(
+      Effect.sync(() => new ImpatientS3(options, liveness)),
+      destroyed,
+    )
+    const { publicEndpoint } = options
+    const signer =
+      publicEndpoint === undefined
+        ? client
+        : yield* Effect.acquireRelease(
+            Effect.sync(() => new S3Client(common(options, publicEndpoint))),
+            destroyed,
+          )
+    return S3.of({ client, signer, liveness, options })
   })
 
 export const layer = (options: S3Options) => Layer.scoped(S3, make(options))
