@@ -49,10 +49,17 @@ export const layer = Layer.scoped(
           slot.wake?.()
         }
       })
-    yield* Effect.flatMap(bus.top, (top) =>
-      Stream.runForEach(bus.subscribe(top), (entry) => notify(entry.project)),
-    ).pipe(
-      Effect.tapErrorCause((cause) => Effect.logWarning("the subscription to the event bus broke", cause)),
+    let broken = false
+    yield* Effect.flatMap(bus.top, (top) => {
+      broken = false
+      return Stream.runForEach(bus.subscribe(top), (entry) => notify(entry.project))
+    }).pipe(
+      // Once an outage, for it is tried each second.
+      Effect.tapErrorCause((cause) => {
+        const first = !broken
+        broken = true
+        return first ? Effect.logWarning("the subscription to the event bus broke", cause) : Effect.void
+      }),
       Effect.ignore,
       Effect.repeat(Schedule.spaced("1 second")),
       Effect.forkScoped,
