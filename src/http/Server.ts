@@ -38,6 +38,9 @@ export const makeServer = (): Server => {
     requestTimeout: 0,
     headersTimeout: headMillis,
     keepAliveTimeout: 65_000,
+    // Probes notice a client that vanished while its event stream was silent.
+    keepAlive: true,
+    keepAliveInitialDelay: 30_000,
     maxHeaderSize: 16 * 1024,
     shouldUpgradeCallback: () => false,
   })

@@ -8,6 +8,8 @@ export interface SlowUpload {
   send(bytes: Uint8Array): Promise<void>
   /** Sends the rest of the body. */
   finish(): void
+  /** Breaks the connection. */
+  vanish(): void
   /** Rejects when the connection ends without an answer. */
   readonly answer: Promise<Answer & { readonly headers: IncomingMessage["headers"] }>
 }
@@ -46,6 +48,7 @@ export const beginUpload = (baseUrl: string, tenant: Tenant, name: string): Slow
   return {
     send: write,
     finish: () => void req.end(`\r\n--${boundary}--\r\n`),
+    vanish: () => void req.destroy(),
     answer,
   }
 }
