@@ -35,6 +35,7 @@ const watchedBy = (liveness: Liveness) =>
       super(options)
       this.on("drain", () => {
         this.#since = undefined
+        liveness.alive()
       })
     }
 

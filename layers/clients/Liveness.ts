@@ -1,8 +1,9 @@
 /** How long an answer may take before the server is asked whether it lives, in milliseconds. */
 export const patienceMillis = 1100
 /** How long it has to say so. The two together are what a caller waits at the most for a server that is away. */
-const pingMillis = 600
-/** How often a server that was found away is asked again. */
+const pingMillis = 700
+/** How long it is listened to after that, for a busy one says it late; and the pause before it is asked again. */
+const lateMillis = 3000
 const againMillis = 250
 /** How long a sign of life is believed. */
 const believedMillis = 500
@@ -24,7 +25,6 @@ export class Liveness {
   #away = false
   #aliveAt = Number.NEGATIVE_INFINITY
   #asking: Promise<boolean> | undefined
-  #again: NodeJS.Timeout | undefined
   #closed = false
 
   /** `ping` resolves when the server said anything, and lets go of its connection when the signal aborts. */
@@ -41,9 +41,16 @@ export class Liveness {
     return new NoAnswer(`${this.#name} does not answer`)
   }
 
+  /** Something came from the server. */
+  alive(): void {
+    this.#aliveAt = performance.now()
+    this.#away = false
+  }
+
   /** Whether the server lives; asked once for all who want to know at the same time. */
   check(): Promise<boolean> {
-    if (!this.#away && performance.now() - this.#aliveAt < believedMillis) return Promise.resolve(true)
+    if (this.#away) return Promise.resolve(false)
+    if (performance.now() - this.#aliveAt < believedMillis) return Promise.resolve(true)
     this.#asking ??= this.#ask().finally(() => {
       this.#asking = undefined
     })
@@ -53,7 +60,6 @@ export class Liveness {
   /** Ends the questions. */
   close(): void {
     this.#closed = true
-    clearTimeout(this.#again)
   }
 
   /** The work's result; while it is late and the server does not live, `giveUp` is called, which is to make it reject. */
@@ -74,27 +80,42 @@ export class Liveness {
     }
   }
 
+  /** Whether a ping comes back in time. If not, the server is away until one does, this one or a later one. */
   async #ask(): Promise<boolean> {
-    const giveUp = new AbortController()
-    const answer = this.#ping(giveUp.signal).then(
-      () => true,
-      () => false,
-    )
-    const late = new Promise<boolean>((resolve) => {
-      // One more turn of the loop: after a pause of this very process the answer may lie there unread.
-      const timer = setTimeout(() => setImmediate(() => setImmediate(() => resolve(false))), pingMillis)
-      void answer.then(() => clearTimeout(timer))
-    })
-    const alive = await Promise.race([answer, late])
-    giveUp.abort()
-    if (alive) this.#aliveAt = performance.now()
-    this.#away = !alive
-    if (!alive && !this.#closed) this.#again ??= setTimeout(() => this.#askAgain(), againMillis).unref()
-    return alive
+    const began = performance.now()
+    const pong = this.#pong()
+    const verdict = await Promise.race([pong, this.#late()])
+    // Perhaps another call was answered meanwhile.
+    if (verdict || this.#aliveAt > began) return true
+    this.#away = true
+    void this.#await(pong)
+    return false
   }
 
-  #askAgain(): void {
-    this.#again = undefined
-    void this.check()
+  async #await(first: Promise<boolean>): Promise<void> {
+    for (let pong = first; !(await pong) && this.#away && !this.#closed; pong = this.#pong())
+      await new Promise<void>((resolve) => setTimeout(resolve, againMillis).unref())
+  }
+
+  async #pong(): Promise<boolean> {
+    const giveUp = new AbortController()
+    const timer = setTimeout(() => giveUp.abort(), lateMillis).unref()
+    try {
+      await this.#ping(giveUp.signal)
+      this.alive()
+      return true
+    } catch {
+      return false
+    } finally {
+      clearTimeout(timer)
+      giveUp.abort()
+    }
+  }
+
+  #late(): Promise<false> {
+    return new Promise((resolve) => {
+      // One more turn of the loop: after a pause of this very process the answer may lie there unread.
+      setTimeout(() => setImmediate(() => setImmediate(() => resolve(false))), pingMillis).unref()
+    })
   }
 }

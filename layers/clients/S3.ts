@@ -1,6 +1,6 @@
 import { HeadBucketCommand, S3Client, type S3ClientConfig, S3ServiceException } from "@aws-sdk/client-s3"
 import { Context, Effect, Layer } from "effect"
-import { Liveness } from "./Liveness.ts"
+import { Liveness, type NoAnswer } from "./Liveness.ts"
 
 export interface S3Options {
   readonly bucket: string
@@ -90,10 +90,20 @@ class ImpatientS3 extends S3Client {
     if (this.#liveness.away) throw this.#liveness.noAnswer()
     const giveUp = new AbortController()
     const abort = () => giveUp.abort()
+    let lost: NoAnswer | undefined
     options?.abortSignal?.addEventListener("abort", abort)
     if (options?.abortSignal?.aborted === true) abort()
     try {
-      return await this.#liveness.guard(super.send(command, { ...options, abortSignal: giveUp.signal }), abort)
+      const sent = super.send(command, { ...options, abortSignal: giveUp.signal })
+      const answer = await this.#liveness.guard(sent, (cause) => {
+        lost = cause
+        abort()
+      })
+      this.#liveness.alive()
+      return answer
+    } catch (error) {
+      if (error instanceof S3ServiceException) this.#liveness.alive()
+      throw lost ?? error
     } finally {
       options?.abortSignal?.removeEventListener("abort", abort)
     }

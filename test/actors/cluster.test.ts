@@ -46,7 +46,11 @@ if (postgresUrl !== null && redisUrl !== null)
           pods.database.query(
             "select address, count(*)::int as shards from cluster_locks group by address order by address",
           )
-        const shared = await eventually(shares, ({ rows }) => rows.length === 2, 15_000)
+        const shared = await eventually(
+          shares,
+          ({ rows }) => rows.length === 2 && rows.every(({ shards }) => shards > 100),
+          20_000,
+        )
         expect(shared.rows.map(({ shards }) => shards > 100)).toEqual([true, true])
 
         const tenant = await makeTenant(one.baseUrl, pods.adminKey)

@@ -147,13 +147,12 @@ describe("a dependency that is away", { timeout: 60_000 }, () => {
     await upload.send(randomBytes(MiB))
     await sleep(200)
     plane.postgres.pause()
-    const began = performance.now()
-    upload.finish()
-    const { status } = await upload.answer
-    const millis = performance.now() - began
+    const { status } = await answersInTime(plane, () => {
+      upload.finish()
+      return upload.answer
+    })
     plane.postgres.resume()
     expect(status).toBe(503)
-    expect(millis).toBeLessThan(answerWithin)
     await expectRecovery(scene)
     const until = Date.now() + 20_000
     for (;;) {
@@ -171,10 +170,11 @@ describe("a dependency that is away", { timeout: 60_000 }, () => {
     await upload.send(bytes)
     await sleep(200)
     await plane.redis.stop()
-    const began = performance.now()
-    upload.finish()
-    expect((await upload.answer).status).toBe(201)
-    expect(performance.now() - began).toBeLessThan(answerWithin)
+    const { status } = await answersInTime(plane, () => {
+      upload.finish()
+      return upload.answer
+    })
+    expect(status).toBe(201)
     await plane.redis.start()
     await expectRecovery(scene)
   })
@@ -207,9 +207,7 @@ describe("a dependency that is away", { timeout: 60_000 }, () => {
       const answer = publish(plane.node().baseUrl, tenant, file)
       await sleep(700)
       plane.postgres.pause()
-      const began = performance.now()
-      expect((await answer).status).toBe(503)
-      expect(performance.now() - began).toBeLessThan(answerWithin)
+      expect((await answersInTime(plane, () => answer)).status).toBe(503)
       plane.postgres.resume()
       await letGo()
       const until = Date.now() + 20_000
