@@ -38,7 +38,10 @@ export interface Image extends PrivateDir {
   readonly node: string
 }
 
-/** Carries out the Dockerfile's COPY and RUN lines in a folder of this machine: what the image would hold. */
+/**
+ * Carries out the Dockerfile's COPY and RUN lines in a folder of this machine: what the image would hold. All but the
+ * emptying of npm's cache, which here is the user's own.
+ */
 export const layOut = async (): Promise<Image> => {
   const dir = privateDir("image")
   chmodSync(dir.path, 0o755)

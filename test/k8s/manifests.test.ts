@@ -194,7 +194,9 @@ describe.each(overlays)("overlay $name", (overlay) => {
     ])
   })
 
-  it("migrates by the command that developers use, on the image that runs", () => {
+  it("migrates by the command that developers use, on the image that runs, before all else", () => {
+    const first = overlay.documents.filter(({ metadata }) => metadata.labels?.["artifact-plane/stage"] === "prepare")
+    expect(first.map(({ kind }) => kind).toSorted()).toEqual(["Job", "Namespace", "NetworkPolicy"])
     const job = overlay.template("Job artifact-plane-migrate").spec.containers[0]
     expect(job?.command?.join(" ")).toBe(JSON.parse(textOf("package.json")).scripts.migrate)
     expect(job?.image).toBe(container?.image)
