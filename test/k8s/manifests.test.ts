@@ -233,7 +233,7 @@ if (kubectl !== null) {
   it("the runbook's sum of connections is that of the code and of the production overlay", () => {
     const own = Number(/clusterConnections = (\d+)/.exec(textOf("layers/stacks/Production.ts"))?.[1])
     const pool = Number(production?.settings()["DATABASE_POOL_SIZE"])
-    const { maxReplicas } = production?.one("HorizontalPodAutoscaler", "artifact-plane").spec
+    const maxReplicas = Number(production?.one("HorizontalPodAutoscaler", "artifact-plane").spec.maxReplicas)
     const [pods, each, rest] = [2 * maxReplicas, pool + own, 1 + 3]
     const runbook = textOf("k8s/README.md")
     expect(runbook).toContain(`P × (\`DATABASE_POOL_SIZE\` + ${own}) + 1`)
