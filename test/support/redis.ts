@@ -1,9 +1,9 @@
 import { copyFileSync, renameSync, rmSync } from "node:fs"
 import { join } from "node:path"
 import { Redis } from "ioredis"
-import { BackendMissing } from "./backends.ts"
+import { fromDebian } from "./debian.ts"
 import { freePort } from "./ports.ts"
-import { type Spawned, inPath, privateDir, run, spawnRecorded, waitUntil } from "./processes.ts"
+import { type Spawned, privateDir, spawnRecorded, waitUntil } from "./processes.ts"
 
 export interface RedisOptions {
   /** Keep an append-only file, synced at every write, so that a restart finds all data. Default: no. */
@@ -32,26 +32,6 @@ export interface RedisServer {
   restoreSnapshot(path: string): Promise<void>
   dispose(): Promise<void>
   logs(): string
-}
-
-const findRedis = async (): Promise<string> => {
-  if (inPath("redis-server")) return "redis-server"
-  if (process.getuid?.() !== 0 || !inPath("apt-get")) {
-    throw new BackendMissing("Redis", "no redis-server in PATH, and no apt-get with root rights to install it")
-  }
-  const env = {
-    PATH: process.env["PATH"],
-    DEBIAN_FRONTEND: "noninteractive",
-    // The package would start a server of its own on the well-known port.
-    RUNLEVEL: "1",
-  }
-  try {
-    await run("apt-get", ["update"], { env })
-    await run("apt-get", ["install", "-y", "--no-install-recommends", "redis-server"], { env })
-  } catch (error) {
-    throw new BackendMissing("Redis", `Debian's package could not be installed: ${String(error).slice(-300)}`)
-  }
-  return "redis-server"
 }
 
 /** One connection for one question. */
@@ -84,7 +64,7 @@ const answers = async (port: number, pid: number): Promise<boolean> => {
 
 /** A Redis of one's own on loopback. Throws BackendMissing when there is none and none can be installed. */
 export const startRedis = async (options: RedisOptions = {}): Promise<RedisServer> => {
-  const program = await findRedis()
+  const program = await fromDebian("Redis", "redis-server", "redis-server")
   const home = privateDir("redis")
   const port = await freePort()
   const appendOnly = options.appendOnly === true

@@ -1,0 +1,104 @@
+import { randomBytes } from "node:crypto"
+import { mkdirSync } from "node:fs"
+import { join, resolve } from "node:path"
+import { freePort } from "../../support/ports.ts"
+import { type PostgresServer, startPostgres } from "../../support/postgres.ts"
+import { privateDir, run } from "../../support/processes.ts"
+import { type RedisServer, startRedis } from "../../support/redis.ts"
+import { type Balancer, type BalancerKind, startBalancer } from "./balancer.ts"
+import { makePod, type Pod } from "./pod.ts"
+import { startStore, type Store, type StoreKind } from "./store.ts"
+
+const root = resolve(import.meta.dirname, "../../..")
+
+/** Equal pods behind a balancer, over a Postgres, a Redis and a store of their own; all of them real processes. */
+export interface Cluster {
+  /** The balancer's. */
+  readonly baseUrl: string
+  readonly adminKey: string
+  readonly streamKey: string
+  readonly postgres: PostgresServer
+  readonly redis: RedisServer
+  readonly store: Store
+  readonly balancer: Balancer
+  readonly pods: ReadonlyArray<Pod>
+  dispose(): Promise<void>
+}
+
+export interface ClusterOptions {
+  readonly pods: number
+  readonly store?: StoreKind | undefined
+  readonly balancer?: BalancerKind | undefined
+  /** Configuration of every pod, on top of what the cluster needs. */
+  readonly env?: Readonly<Record<string, string>>
+}
+
+/** All of them, or the first failure once none is on its way any more. */
+const together = async <const A extends ReadonlyArray<Promise<unknown>>>(promises: A) => {
+  await Promise.allSettled(promises)
+  return Promise.all(promises)
+}
+
+export const startCluster = async (options: ClusterOptions): Promise<Cluster> => {
+  const stops: Array<() => Promise<void> | void> = []
+  const dispose = async () => {
+    for (const stop of stops.splice(0).reverse()) await stop()
+  }
+  const kept = async <A>(starting: Promise<A>, stop: (server: A) => Promise<void> | void): Promise<A> => {
+    const server = await starting
+    stops.push(() => stop(server))
+    return server
+  }
+  try {
+    const home = await kept(Promise.resolve(privateDir("cluster")), (dir) => dir.remove())
+    const dataDir = join(home.path, "data")
+    mkdirSync(dataDir)
+    const [postgres, redis, store] = await together([
+      kept(startPostgres(), (server) => server.dispose()),
+      // A restart keeps its data, as a Redis of production would; a flush is what loses them.
+      kept(startRedis({ appendOnly: true }), (server) => server.dispose()),
+      kept(startStore(options.store ?? "files", dataDir), (store) => store.dispose()),
+    ])
+
+    const adminKey = `mbx_${randomBytes(32).toString("hex")}`
+    const shared = {
+      DATABASE_URL: postgres.url,
+      REDIS_URL: redis.url,
+      DATA_DIR: dataDir,
+      BOOTSTRAP_API_KEY: adminKey,
+      URL_SIGNING_SECRET: randomBytes(32).toString("hex"),
+      EVENT_STREAM_KEY: "events",
+      RUNNER_HOST: "127.0.0.1",
+      METRICS_PORT: "0",
+      DRAIN_DELAY_SECONDS: "2",
+      ...store.env,
+      ...options.env,
+    }
+    const base = { PATH: process.env["PATH"] ?? "", HOME: process.env["HOME"] ?? "" }
+    await run(process.execPath, ["src/migrate.ts"], { cwd: root, env: { ...base, ...shared } })
+
+    const ports: Array<number> = []
+    for (let index = 0; index < options.pods; index++) ports.push(await freePort())
+    const balancer = await kept(startBalancer(ports, options.balancer), (server) => server.dispose())
+    const env = { ...shared, PUBLIC_URL: balancer.baseUrl }
+    const pods: Array<Pod> = []
+    for (const [index, port] of ports.entries())
+      pods.push(makePod({ name: `pod${index + 1}`, port, env: { ...env, RUNNER_PORT: String(await freePort()) } }))
+    stops.push(() => Promise.all(pods.map((pod) => pod.kill9().catch(() => {}))).then(() => {}))
+    await Promise.all(pods.map((pod) => pod.start()))
+    return {
+      baseUrl: balancer.baseUrl,
+      adminKey,
+      streamKey: env.EVENT_STREAM_KEY,
+      postgres,
+      redis,
+      store,
+      balancer,
+      pods,
+      dispose,
+    }
+  } catch (error) {
+    await dispose()
+    throw error
+  }
+}

@@ -1,0 +1,69 @@
+import { ListMultipartUploadsCommand, ListObjectsV2Command, S3Client } from "@aws-sdk/client-s3"
+import { blobFiles } from "../../support/blobFiles.ts"
+import { startRgw } from "../../support/rgw.ts"
+import { type S3Server, startS3StandIn } from "../../support/s3.ts"
+
+/** Where the pods of a cluster keep their bytes, and what is in it. */
+export interface Store {
+  readonly description: string
+  /** What the pods must be told of it. */
+  readonly env: Readonly<Record<string, string>>
+  /** Every object, and every unfinished write. */
+  contents(): Promise<ReadonlyArray<string>>
+  dispose(): Promise<void>
+}
+
+export const storeKinds = ["files", "s3", "rgw"] as const
+export type StoreKind = (typeof storeKinds)[number]
+
+/** What the node writes into a bucket to know it again. */
+const identityKey = "artifact-store-id"
+
+/** The stand-in does not list unfinished uploads. */
+const overS3 = (description: string, server: S3Server, listsUnfinished: boolean): Store => {
+  const client = new S3Client({
+    endpoint: server.endpoint,
+    region: server.region,
+    forcePathStyle: true,
+    credentials: { accessKeyId: server.accessKeyId, secretAccessKey: server.secretAccessKey },
+  })
+  return {
+    description,
+    env: {
+      S3_BUCKET: server.bucket,
+      S3_ENDPOINT: server.endpoint,
+      S3_REGION: server.region,
+      S3_FORCE_PATH_STYLE: "true",
+      AWS_ACCESS_KEY_ID: server.accessKeyId,
+      AWS_SECRET_ACCESS_KEY: server.secretAccessKey,
+    },
+    contents: async () => {
+      const keys: Array<string> = []
+      let token: string | undefined
+      do {
+        const page = await client.send(new ListObjectsV2Command({ Bucket: server.bucket, ContinuationToken: token }))
+        keys.push(...(page.Contents ?? []).map(({ Key }) => Key ?? ""))
+        token = page.NextContinuationToken
+      } while (token !== undefined)
+      const objects = keys.filter((key) => key !== identityKey)
+      if (!listsUnfinished) return objects
+      const unfinished = await client.send(new ListMultipartUploadsCommand({ Bucket: server.bucket }))
+      return [...objects, ...(unfinished.Uploads ?? []).map(({ Key }) => `unfinished ${Key}`)]
+    },
+    dispose: async () => {
+      client.destroy()
+      await server.stop()
+    },
+  }
+}
+
+export const startStore = async (kind: StoreKind, dataDir: string): Promise<Store> => {
+  if (kind === "s3") return overS3("an S3 stand-in", await startS3StandIn(), false)
+  if (kind === "rgw") return overS3("Ceph RGW", await startRgw(), true)
+  return {
+    description: "files in a shared folder",
+    env: {},
+    contents: async () => blobFiles(dataDir),
+    dispose: async () => {},
+  }
+}
