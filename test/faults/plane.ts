@@ -1,6 +1,7 @@
 import { createHash, randomBytes } from "node:crypto"
 import { mkdirSync } from "node:fs"
 import { join } from "node:path"
+import { blobFiles } from "../support/blobFiles.ts"
 import { type ProductNode, startNode } from "../support/node.ts"
 import { type PostgresServer, startPostgres } from "../support/postgres.ts"
 import { privateDir, run } from "../support/processes.ts"
@@ -13,7 +14,8 @@ export interface Plane {
   readonly adminKey: string
   readonly postgres: PostgresServer
   readonly redis: RedisServer
-  readonly blobDir: string
+  /** Every object and every unfinished file of the store. */
+  readonly blobs: () => Promise<ReadonlyArray<string>>
   readonly streamKey: string
   node(): ProductNode
   /** Starts the node again; `extra` changes its configuration for this start. */
@@ -43,7 +45,7 @@ export const startPlane = async (extra: Record<string, string> = {}): Promise<Pl
     adminKey,
     postgres,
     redis,
-    blobDir: join(dataDir, "blobs"),
+    blobs: async () => blobFiles(dataDir),
     streamKey: env.EVENT_STREAM_KEY,
     node: () => node,
     start: async (changes = {}) => {
@@ -62,14 +64,15 @@ export interface Answer {
   readonly body: any
 }
 
-/** One JSON call; a connection that breaks is thrown. */
+/** One call; `body` is text where the answer is not JSON. A connection that breaks is thrown. */
 export const call = async (url: string, key: string, init: RequestInit = {}): Promise<Answer> => {
   const headers = new Headers(init.headers)
   headers.set("authorization", `Bearer ${key}`)
   if (typeof init.body === "string") headers.set("content-type", "application/json")
   const response = await fetch(url, { ...init, headers, signal: init.signal ?? AbortSignal.timeout(60_000) })
   const text = await response.text()
-  return { status: response.status, body: text === "" ? undefined : JSON.parse(text) }
+  const json = response.headers.get("content-type")?.startsWith("application/json") === true
+  return { status: response.status, body: text === "" ? undefined : json ? JSON.parse(text) : text }
 }
 
 export interface Tenant {
@@ -129,6 +132,8 @@ export const publish = (
     readonly bytes: Uint8Array<ArrayBuffer>
     readonly key?: string
     readonly chunked?: boolean
+    /** Further parts, before the file. */
+    readonly fields?: Readonly<Record<string, string>>
   },
 ): Promise<Answer> => {
   const headers: Record<string, string> = { "x-mobius-lease-token": tenant.token }
@@ -137,12 +142,16 @@ export const publish = (
   if (file.chunked !== true) {
     const form = new FormData()
     form.append("name", file.name)
+    for (const [field, value] of Object.entries(file.fields ?? {})) form.append(field, value)
     form.append("file", new Blob([file.bytes]), "file")
     return call(url, tenant.key, { method: "POST", headers, body: form })
   }
   const boundary = `b${randomBytes(12).toString("hex")}`
   headers["content-type"] = `multipart/form-data; boundary=${boundary}`
-  const head = `--${boundary}\r\ncontent-disposition: form-data; name="file"; filename="f"\r\n\r\n`
+  const fields = Object.entries(file.fields ?? {}).map(
+    ([field, value]) => `--${boundary}\r\ncontent-disposition: form-data; name="${field}"\r\n\r\n${value}\r\n`,
+  )
+  const head = `${fields.join("")}--${boundary}\r\ncontent-disposition: form-data; name="file"; filename="f"\r\n\r\n`
   const tail = `\r\n--${boundary}\r\ncontent-disposition: form-data; name="name"\r\n\r\n${file.name}\r\n--${boundary}--\r\n`
   const parts = async function* () {
     yield Buffer.from(head)
