@@ -14,6 +14,7 @@ export interface Plane {
   readonly adminKey: string
   readonly postgres: PostgresServer
   readonly redis: RedisServer
+  readonly blobDir: string
   /** Every object and every unfinished file of the store. */
   readonly blobs: () => Promise<ReadonlyArray<string>>
   readonly streamKey: string
@@ -45,6 +46,7 @@ export const startPlane = async (extra: Record<string, string> = {}): Promise<Pl
     adminKey,
     postgres,
     redis,
+    blobDir: join(dataDir, "blobs"),
     blobs: async () => blobFiles(dataDir),
     streamKey: env.EVENT_STREAM_KEY,
     node: () => node,

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { type Plane, startPlane } from "./plane.ts"
-import { quotaStory } from "./quotaStory.ts"
+import { quotaStory, sceneOf } from "./quotaStory.ts"
 
 describe("64 uploads of unknown size into a quota that holds ten", () => {
   let plane: Plane
@@ -10,7 +10,7 @@ describe("64 uploads of unknown size into a quota that holds ten", () => {
   afterAll(() => plane.dispose())
 
   it("only what fits succeeds, used + reserved never passes the limit, and a delete makes room at once", async () => {
-    const report = await quotaStory(plane, { flush: false })
+    const report = await quotaStory(sceneOf(plane), { flush: false })
     expect(report.others).toEqual([])
     expect(report.succeeded).toBeGreaterThan(0)
     expect(report.succeeded).toBeLessThanOrEqual(10)
@@ -21,7 +21,7 @@ describe("64 uploads of unknown size into a quota that holds ten", () => {
   })
 
   it("with Redis flushed in the middle, ready bytes never pass it", async () => {
-    const report = await quotaStory(plane, { flush: true })
+    const report = await quotaStory(sceneOf(plane), { flush: true })
     expect(report.others).toEqual([])
     expect(report.succeeded).toBeGreaterThan(0)
     expect(report.highestReady).toBeLessThanOrEqual(report.limit)

@@ -1,11 +1,14 @@
 import { startPlane } from "./plane.ts"
-import { quotaStory } from "./quotaStory.ts"
+import { quotaStory, sceneOf } from "./quotaStory.ts"
 
 const plane = await startPlane()
 try {
   console.log(
     JSON.stringify(
-      { plain: await quotaStory(plane, { flush: false }), flushed: await quotaStory(plane, { flush: true }) },
+      {
+        plain: await quotaStory(sceneOf(plane), { flush: false }),
+        flushed: await quotaStory(sceneOf(plane), { flush: true }),
+      },
       null,
       2,
     ),

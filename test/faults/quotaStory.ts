@@ -8,7 +8,7 @@ export interface QuotaReport {
   readonly succeeded: number
   readonly refused: number
   readonly samples: number
-  /** The largest `used + reserved` any sample of the admin view showed, in bytes. */
+  /** The largest `used + reserved` any sample of the admin view or of the counters themselves showed, in bytes. */
   readonly highestBooked: number
   /** The largest sum of ready bytes any sample of the rows showed. */
   readonly highestReady: number
@@ -17,45 +17,61 @@ export interface QuotaReport {
   readonly others: ReadonlyArray<string>
 }
 
+/** Where to publish and where to look; `views` answer the admin's questions, one of them each sample. */
+export interface QuotaScene {
+  readonly baseUrl: string
+  readonly views?: ReadonlyArray<string>
+  readonly adminKey: string
+  readonly postgresUrl: string
+  readonly redisUrl: string
+}
+
+/** Of a single node. */
+export const sceneOf = (plane: Plane): QuotaScene => ({
+  baseUrl: plane.node().baseUrl,
+  adminKey: plane.adminKey,
+  postgresUrl: plane.postgres.url,
+  redisUrl: plane.redis.url,
+})
+
 const MiB = 1024 * 1024
 
-/** 64 uploads of 1 MiB and unknown size at once into a quota for ten, sampled all the while; optionally Redis is flushed. */
-export const quotaStory = async (plane: Plane, options: { readonly flush: boolean }): Promise<QuotaReport> => {
-  const { baseUrl } = plane.node()
+/** Uploads of 1 MiB and unknown size, all at once, into a quota for ten, sampled all the while; optionally Redis is flushed. */
+export const quotaStory = async (
+  scene: QuotaScene,
+  options: { readonly flush: boolean; readonly uploads?: number },
+): Promise<QuotaReport> => {
+  const { adminKey, baseUrl } = scene
   const limit = 10 * MiB
-  const tenant = await makeTenant(baseUrl, plane.adminKey, { quotaBytes: limit })
-  const admin = `${baseUrl}/v1/admin/projects/${tenant.project}`
-  const db = new pg.Client({ connectionString: plane.postgres.url })
+  const tenant = await makeTenant(baseUrl, adminKey, { quotaBytes: limit })
+  const views = scene.views ?? [baseUrl]
+  const db = new pg.Client({ connectionString: scene.postgresUrl })
   await db.connect()
+  const redis = new Redis(scene.redisUrl)
   let done = false
   let samples = 0
   let highestBooked = 0
   let highestReady = 0
   const sampling = (async () => {
     while (!done) {
-      const [{ status, body }, rows] = await Promise.all([
-        call(admin, plane.adminKey),
+      const view = `${views[samples % views.length]}/v1/admin/projects/${tenant.project}`
+      const [{ status, body }, counters, rows] = await Promise.all([
+        call(view, adminKey),
+        redis.hmget(`quota:{${tenant.project}}`, "used", "reserved"),
         db.query("select coalesce(sum(size), 0) as ready from artifacts where project = $1 and state = 'ready'", [
           tenant.project,
         ]),
       ])
-      if (status === 200) {
-        samples++
-        highestBooked = Math.max(highestBooked, body.used_bytes + body.reserved_bytes)
-      }
+      samples++
+      const viewed = status === 200 ? body.used_bytes + body.reserved_bytes : 0
+      highestBooked = Math.max(highestBooked, viewed, Number(counters[0] ?? 0) + Number(counters[1] ?? 0))
       highestReady = Math.max(highestReady, Number(rows.rows[0].ready))
       await sleep(2)
     }
   })()
-  const flushing = options.flush
-    ? sleep(60).then(async () => {
-        const redis = new Redis(plane.redis.url)
-        await redis.flushall()
-        redis.disconnect()
-      })
-    : Promise.resolve()
+  const flushing = options.flush ? sleep(60).then(() => redis.flushall()) : Promise.resolve()
   const answers = await Promise.all(
-    Array.from({ length: 64 }, (_, index) =>
+    Array.from({ length: options.uploads ?? 64 }, (_, index) =>
       publish(baseUrl, tenant, { name: `part-${index}`, bytes: randomBytes(MiB), chunked: true }),
     ),
   )
@@ -83,6 +99,7 @@ export const quotaStory = async (plane: Plane, options: { readonly flush: boolea
   done = true
   await sampling
   await db.end()
+  redis.disconnect()
   return {
     succeeded: made.length,
     refused: refused.length,

@@ -2,7 +2,7 @@ import { settle } from "../faults/audit.ts"
 import { startLoad } from "../faults/load.ts"
 import type { BalancerKind } from "./support/balancer.ts"
 import { makePlan, type Measure, wreak } from "./support/chaos.ts"
-import { startCluster } from "./support/cluster.ts"
+import { insidesOf, startCluster } from "./support/cluster.ts"
 import { watchEventLag } from "./support/lag.ts"
 import { print, printFailure, recoveryOf, type Recovery } from "./support/report.ts"
 import type { StoreKind } from "./support/store.ts"
@@ -70,13 +70,7 @@ export const podsStory = async (options: {
     const wreaking = wreak(cluster, makePlan(seed, pods, options.measure), seed)
     const chaos = await Promise.race([wreaking, load.working.then(() => wreaking)])
     await load.stop()
-    const insides = {
-      postgresUrl: cluster.postgres.url,
-      redisUrl: cluster.redis.url,
-      streamKey: cluster.streamKey,
-      blobs: cluster.store.contents,
-    }
-    const found = await settle(cluster, insides, load.models)
+    const found = await settle(cluster, insidesOf(cluster), load.models)
     await lag.stop()
     const recovery = recoveryOf(load.chronicle, chaos, lag.samples)
     const faults = [...load.chronicle.faults, ...chaos.faults, ...found.sentences]

@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto"
 import { mkdirSync } from "node:fs"
 import { join, resolve } from "node:path"
+import type { Insides } from "../../faults/audit.ts"
 import { freePort } from "../../support/ports.ts"
 import { type PostgresServer, startPostgres } from "../../support/postgres.ts"
 import { privateDir, run } from "../../support/processes.ts"
@@ -27,11 +28,21 @@ export interface Cluster {
 
 export interface ClusterOptions {
   readonly pods: number
+  /** Whether they share out the background duties; default true. Else each pod does all of them. */
+  readonly together?: boolean
   readonly store?: StoreKind | undefined
   readonly balancer?: BalancerKind | undefined
   /** Configuration of every pod, on top of what the cluster needs. */
   readonly env?: Readonly<Record<string, string>>
 }
+
+/** For an audit. */
+export const insidesOf = (cluster: Cluster): Insides => ({
+  postgresUrl: cluster.postgres.url,
+  redisUrl: cluster.redis.url,
+  streamKey: cluster.streamKey,
+  blobs: cluster.store.contents,
+})
 
 /** All of them, or the first failure once none is on its way any more. */
 const together = async <const A extends ReadonlyArray<Promise<unknown>>>(promises: A) => {
@@ -68,7 +79,7 @@ export const startCluster = async (options: ClusterOptions): Promise<Cluster> =>
       BOOTSTRAP_API_KEY: adminKey,
       URL_SIGNING_SECRET: randomBytes(32).toString("hex"),
       EVENT_STREAM_KEY: "events",
-      RUNNER_HOST: "127.0.0.1",
+      ...(options.together !== false && { RUNNER_HOST: "127.0.0.1" }),
       METRICS_PORT: "0",
       DRAIN_DELAY_SECONDS: "2",
       ...store.env,
