@@ -82,6 +82,8 @@ export const startLoad = async (options: {
     }
   }
   const working = Promise.all(Array.from({ length: options.clients ?? 12 }, (_, index) => run(index))).then(() => {})
+  // Whoever stops the load hears of it; until then it is no unhandled rejection.
+  working.catch(() => {})
   return {
     models,
     chronicle,

@@ -82,13 +82,15 @@ export class Chronicle {
   }
 }
 
-/** How a request broke, in few words; anything but a broken connection is thrown on. */
+/** How a request broke, in few words; anything but a connection or an answer that broke is thrown on. */
 const breakage = (error: unknown): string => {
   if (!(error instanceof Error)) throw error
   if (error.name === "TimeoutError") return "no answer in time"
-  if (!(error instanceof TypeError)) throw error
-  const cause = error.cause as { readonly code?: string; readonly message?: string } | undefined
-  return cause?.code === "UND_ERR_SOCKET" || cause?.code === undefined ? (cause?.message ?? error.message) : cause.code
+  if (error instanceof SyntaxError) return "an answer that is no JSON"
+  // fetch puts the connection's fault into the cause, node:http throws it itself.
+  const fault = (error instanceof TypeError ? error.cause : error) as NodeJS.ErrnoException | undefined
+  if (fault?.code === undefined) throw error
+  return fault.code === "UND_ERR_SOCKET" ? fault.message : fault.code
 }
 
 /** An answer in few words. One without an envelope is the balancer's own. */
