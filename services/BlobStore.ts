@@ -7,8 +7,8 @@ export class BlobMissing extends Schema.TaggedError<BlobMissing>()("BlobMissing"
 /** An object on its way into the store. Leaving the scope it was opened in before `finish` discards it. */
 export interface BlobWriter {
   /**
-   * Takes the bytes over; the caller must not touch the chunk again. `undefined`: go on; a promise: wait for it first
-   * (back-pressure). A rejection means the store failed; the writer is then dead.
+   * Takes the bytes, not the chunk: it is the caller's again at the return, or once the promise resolved. `undefined`:
+   * go on; a promise: wait for it first (back-pressure). A rejection means the store failed; the writer is then dead.
    */
   readonly write: (chunk: Uint8Array) => Promise<void> | undefined
   /** Resolves once the object is durable and whole under its key; never before. To be called once. */

@@ -5,11 +5,14 @@ import { dirname, join } from "node:path"
 import { DateTime, Effect, Layer, Stream } from "effect"
 import { BlobMissing, BlobStore } from "../../services/BlobStore.ts"
 import { DependencyUnavailable } from "../../services/Unavailable.ts"
+import { Buffers } from "./Buffers.ts"
 import { FileWriter, makeFolder, syncFolder } from "./files/FileWriter.ts"
 import { checkKey } from "./keys.ts"
 
 /** Read at once, in bytes; the buffer of a reader is used again for each chunk. */
 const readSize = 256 * 1024
+/** Memory of finished writes that is kept for the next ones, in bytes. */
+const mostIdle = 4 * 1024 * 1024
 
 const isMissing = (error: unknown) => (error as NodeJS.ErrnoException).code === "ENOENT"
 const orVanished =
@@ -32,6 +35,7 @@ const make = (directory: string) =>
     const objects = join(directory, "objects")
     const temporary = join(directory, "tmp")
     const identity = join(directory, "store-id")
+    const buffers = new Buffers(mostIdle)
     yield* attempt("open", async () => {
       await makeFolder(objects)
       await makeFolder(temporary)
@@ -80,7 +84,7 @@ const make = (directory: string) =>
       open: Effect.fn("BlobStore.open")(function* (key, { size }) {
         let finished = false
         const writer = yield* Effect.acquireRelease(
-          Effect.sync(() => new FileWriter(temporary, pathOf(key), nameOf(key))),
+          Effect.sync(() => new FileWriter(temporary, pathOf(key), nameOf(key), buffers)),
           (draft) => (finished ? Effect.void : Effect.promise(() => draft.discard())),
         )
         return {

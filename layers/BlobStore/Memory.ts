@@ -25,7 +25,7 @@ const make = Effect.sync(() => {
       ).pipe(
         Effect.map((draft) => ({
           write: (chunk: Uint8Array) => {
-            draft.chunks.push(chunk)
+            draft.chunks.push(Uint8Array.from(chunk))
             draft.bytes += chunk.length
             return undefined
           },

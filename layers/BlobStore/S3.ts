@@ -16,9 +16,10 @@ import { Clock, DateTime, Effect, Layer, Stream } from "effect"
 import { BlobMissing, BlobStore, UnsuitableStore } from "../../services/BlobStore.ts"
 import { DependencyUnavailable } from "../../services/Unavailable.ts"
 import { S3 } from "../clients/S3.ts"
+import { Buffers } from "./Buffers.ts"
 import { checkKey } from "./keys.ts"
 import { PartBudget } from "./s3/PartBudget.ts"
-import { PartBuffers } from "./s3/PartBuffers.ts"
+import { readChunks } from "./s3/readChunks.ts"
 import { S3Writer } from "./s3/S3Writer.ts"
 
 const prefix = "artifacts/"
@@ -37,7 +38,7 @@ const make = Effect.gen(function* () {
   const { client, liveness, options, signer } = yield* S3
   const Bucket = options.bucket
   const budget = new PartBudget(options.partBytes * options.partsInFlight, options.partBytes)
-  const buffers = new PartBuffers(options.partBytes)
+  const buffers = new Buffers(options.partBytes)
   const attempt = <A>(operation: string, run: (signal: AbortSignal) => Promise<A>) =>
     Effect.tryPromise({ try: run, catch: fault(operation) })
   const missingOr = (key: string, operation: string) => (error: unknown) =>
@@ -53,7 +54,7 @@ const make = Effect.gen(function* () {
     open: Effect.fn("BlobStore.open")(function* (key, { size }) {
       let finished = false
       const writer = yield* Effect.acquireRelease(
-        Effect.sync(() => new S3Writer(client, Bucket, nameOf(key), budget, buffers)),
+        Effect.sync(() => new S3Writer(client, Bucket, nameOf(key), options.partBytes, budget, buffers)),
         // The abort goes on by itself; what it cannot reach, the aged listing of unfinished uploads does.
         (draft) =>
           finished
@@ -95,13 +96,8 @@ const make = Effect.gen(function* () {
         }),
         (stream) => Effect.sync(() => stream.destroy()),
       )
-      body.on("error", () => {})
-      const chunks = body[Symbol.asyncIterator]() as AsyncIterator<Uint8Array>
-      const next = async () => {
-        const chunk = await liveness.guard(chunks.next(), (cause) => body.destroy(cause))
-        return chunk.value as Uint8Array | undefined
-      }
-      return { next }
+      const { next } = readChunks(body)
+      return { next: () => liveness.guard(next(), (cause) => body.destroy(cause)) }
     }),
 
     stat: Effect.fn("BlobStore.stat")((key) => {

@@ -4,9 +4,12 @@ export interface FilePartInfo {
   readonly contentType: string | undefined
 }
 
-/** Takes the file's bytes over, chunk by chunk. */
+/** Takes the file's bytes, chunk by chunk. */
 export interface FileSink {
-  /** `undefined`: go on; a promise: wait for it first (back-pressure). Rejecting or throwing ends the upload. */
+  /**
+   * `undefined`: go on; a promise: wait for it first (back-pressure). Rejecting or throwing ends the upload. The chunk
+   * is not the sink's to keep: its memory is given back once this returned, or the promise resolved.
+   */
   write(chunk: Uint8Array): Promise<void> | undefined
 }
 

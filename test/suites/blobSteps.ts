@@ -24,8 +24,11 @@ export const feed = (writer: BlobWriter, bytes: Uint8Array, chunkBytes: number) 
   Effect.promise(async () => {
     for (let at = 0; at < bytes.length; at += chunkBytes) {
       // The writer owns its chunks, hence a copy.
-      const wait = writer.write(Buffer.from(bytes.subarray(at, at + chunkBytes)))
+      const chunk = Buffer.from(bytes.subarray(at, at + chunkBytes))
+      const wait = writer.write(chunk)
       if (wait !== undefined) await wait
+      // The chunk is the caller's again.
+      chunk.fill(0)
     }
   })
 

@@ -8,14 +8,11 @@ import {
   type S3Client,
   UploadPartCommand,
 } from "@aws-sdk/client-s3"
+import { type Buffers, sizeFor } from "../Buffers.ts"
 import type { PartBudget } from "./PartBudget.ts"
-import type { PartBuffers } from "./PartBuffers.ts"
 
 /** Parts of one writer that may be on their way at once. */
 const inFlightPerWriter = 3
-/** What an object's first buffer holds at least, and how much larger each next one is until it holds a part. */
-const firstBuffer = 4096
-const growth = 4
 
 const md5 = (bytes: Uint8Array) => createHash("md5").update(bytes).digest("base64")
 
@@ -28,7 +25,8 @@ export class S3Writer {
   readonly #bucket: string
   readonly #key: string
   readonly #budget: PartBudget
-  readonly #buffers: PartBuffers
+  readonly #buffers: Buffers
+  readonly #partBytes: number
   /** The part that fills; that of a small object is no larger than it needs. */
   #part: Buffer | undefined
   #filled = 0
@@ -42,10 +40,11 @@ export class S3Writer {
   #failure: unknown
   #ended = false
 
-  constructor(client: S3Client, bucket: string, key: string, budget: PartBudget, buffers: PartBuffers) {
+  constructor(client: S3Client, bucket: string, key: string, partBytes: number, budget: PartBudget, buffers: Buffers) {
     this.#client = client
     this.#bucket = bucket
     this.#key = key
+    this.#partBytes = partBytes
     this.#budget = budget
     this.#buffers = buffers
   }
@@ -63,10 +62,7 @@ export class S3Writer {
   #add(chunk: Uint8Array): Promise<void> | undefined {
     for (let at = 0; at < chunk.length;) {
       const part = this.#part
-      if (
-        part === undefined ||
-        (part.length < this.#buffers.partBytes && part.length - this.#filled < chunk.length - at)
-      ) {
+      if (part === undefined || (part.length < this.#partBytes && part.length - this.#filled < chunk.length - at)) {
         const rest = chunk.subarray(at)
         const size = this.#sizeFor(rest.length)
         const more = size - (part?.length ?? 0)
@@ -87,18 +83,14 @@ export class S3Writer {
       part.set(chunk.subarray(at, at + taken), this.#filled)
       at += taken
       this.#filled += taken
-      if (this.#filled === this.#buffers.partBytes) this.#sendPart(part)
+      if (this.#filled === this.#partBytes) this.#sendPart(part)
     }
     return this.#sending.size >= inFlightPerWriter ? Promise.race(this.#sending) : undefined
   }
 
   /** Of a buffer for what the part holds and so many bytes more, or for a whole part. */
   #sizeFor(bytes: number): number {
-    const full = this.#buffers.partBytes
-    if (this.#partsBegun > 0) return full
-    let size = firstBuffer
-    while (size < this.#filled + bytes && size < full) size *= growth
-    return Math.min(size, full)
+    return this.#partsBegun > 0 ? this.#partBytes : sizeFor(this.#filled + bytes, this.#partBytes)
   }
 
   #grow(size: number): void {
@@ -118,6 +110,7 @@ export class S3Writer {
   #sendPart(part: Buffer): void {
     const bytes = this.#filled
     const body = part.subarray(0, bytes)
+    const room = part.length
     this.#part = undefined
     this.#filled = 0
     this.#partsBegun++
@@ -155,7 +148,7 @@ export class S3Writer {
       })
       .finally(() => {
         this.#sending.delete(sent)
-        this.#release(part.length)
+        this.#release(room)
       })
     sent.catch(() => {})
     this.#sending.add(sent)

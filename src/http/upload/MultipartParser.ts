@@ -9,8 +9,11 @@ export interface PartEvents {
 }
 
 export interface MultipartParser {
-  /** Takes the next bytes of the body; throws BadRequest. Chunks handed on are views of what was given. */
-  readonly push: (chunk: Buffer) => void
+  /**
+   * Takes the next bytes of the body; throws BadRequest. Returns the bytes of which what it handed on are views, which is
+   * the chunk unless something was held back; of neither it keeps anything.
+   */
+  readonly push: (chunk: Buffer) => Buffer
   /** Whether the closing boundary was seen. */
   readonly complete: () => boolean
 }
@@ -55,7 +58,7 @@ export const makeParser = (boundary: string, events: PartEvents): MultipartParse
       if (found === -1) {
         const keep = tail(bytes, at)
         countOutside(keep - at)
-        rest = bytes.subarray(keep)
+        rest = Buffer.from(bytes.subarray(keep))
         return undefined
       }
       countOutside(found - at)
@@ -67,7 +70,7 @@ export const makeParser = (boundary: string, events: PartEvents): MultipartParse
       while (bytes[cursor] === 32 || bytes[cursor] === 9) cursor++
       if (cursor - at > maxPaddingBytes) throw malformed("a boundary is padded too far")
       if (bytes.length - cursor < 2) {
-        rest = bytes.subarray(at)
+        rest = Buffer.from(bytes.subarray(at))
         return undefined
       }
       if (bytes[cursor] === 45 && bytes[cursor + 1] === 45 && cursor === at) state = "epilogue"
@@ -81,7 +84,7 @@ export const makeParser = (boundary: string, events: PartEvents): MultipartParse
       const found = bytes.indexOf("\r\n\r\n", at, "latin1")
       if ((found === -1 ? bytes.length : found) - at > maxHeaderBytes) throw malformed("a part's headers are too large")
       if (found === -1) {
-        rest = bytes.subarray(at)
+        rest = Buffer.from(bytes.subarray(at))
         return undefined
       }
       state = "body"
@@ -93,7 +96,7 @@ export const makeParser = (boundary: string, events: PartEvents): MultipartParse
       const stop = found === -1 ? tail(bytes, at) : found
       if (stop > at) events.data(bytes.subarray(at, stop))
       if (found === -1) {
-        rest = bytes.subarray(stop)
+        rest = Buffer.from(bytes.subarray(stop))
         return undefined
       }
       events.end()
@@ -112,6 +115,7 @@ export const makeParser = (boundary: string, events: PartEvents): MultipartParse
       rest = empty
       let at: number | undefined = 0
       while (at !== undefined) at = steps[state](bytes, at)
+      return bytes
     },
     complete: () => state === "epilogue",
   }

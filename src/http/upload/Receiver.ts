@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http"
 import { BadRequest, ClientGone, UploadStalled } from "../../publish/Refusals.ts"
+import { releaseBytes } from "../../domain/Bytes.ts"
 import type { FileSink, ReceiveHandlers } from "../../publish/Receive.ts"
 import { continueIfAsked } from "./EarlyAnswer.ts"
 import { makeParser } from "./MultipartParser.ts"
@@ -20,6 +21,8 @@ type Step =
   | { readonly _tag: "Field"; readonly name: string; readonly value: Uint8Array }
   | { readonly _tag: "File"; readonly info: PartInfo }
   | { readonly _tag: "Chunk"; readonly bytes: Uint8Array }
+  /** No step before this one needs the bytes any longer, and none after it. */
+  | { readonly _tag: "Done"; readonly bytes: Uint8Array }
 
 /** Collects the parts of a body as steps, and refuses what no body may have. */
 const collector = (boundary: string, steps: Array<Step>) => {
@@ -42,7 +45,7 @@ const collector = (boundary: string, steps: Array<Step>) => {
         throw new BadRequest({
           message: `The part ${JSON.stringify(info?.name.slice(0, 200))} is larger than ${maxFieldBytes} bytes.`,
         })
-      chunks.push(chunk)
+      chunks.push(Buffer.from(chunk))
     },
     end: () => {
       if (info !== undefined && info.name !== fileName)
@@ -89,6 +92,9 @@ export const receiveMultipart = (req: IncomingMessage, res: ServerResponse, opti
           })
         case "Chunk":
           return sink?.write(step.bytes)
+        case "Done":
+          releaseBytes(step.bytes)
+          return undefined
       }
     }
 
@@ -129,7 +135,9 @@ export const receiveMultipart = (req: IncomingMessage, res: ServerResponse, opti
     const onData = (chunk: Buffer) => {
       idle.refresh()
       guarded(() => {
-        parser.push(chunk)
+        const bytes = parser.push(chunk)
+        if (bytes !== chunk) releaseBytes(chunk)
+        steps.push({ _tag: "Done", bytes })
         work()
       })
     }
