@@ -3,6 +3,7 @@ import { Effect, Layer, Schema } from "effect"
 import { ActorMessages } from "../../services/ActorMessages.ts"
 import { unavailable } from "../clients/sqlErrors.ts"
 import { decoder, Int8 } from "../MetadataStore/rows.ts"
+import { traced } from "../../src/telemetry/Spans.ts"
 
 const decodeCount = decoder(Schema.Struct({ count: Int8 }))
 
@@ -12,7 +13,7 @@ const decodeCount = decoder(Schema.Struct({ count: Int8 }))
  */
 const make = Effect.map(SqlClient.SqlClient, (sql) =>
   ActorMessages.of({
-    prune: Effect.fn("ActorMessages.prune")(
+    prune: traced("ActorMessages.prune")(
       function* (ageSeconds: number) {
         const rows = yield* sql`
           with gone as (

@@ -3,6 +3,7 @@ import { ApiKeyNotFound, type ApiKeyRecord, Authenticator, Unauthorized } from "
 import { Ids } from "../../services/Ids.ts"
 import { ProjectCaller } from "../../src/domain/Principal.ts"
 import { atomically, findProject, hashSecret, instant, MemoryDatabase } from "../clients/Memory.ts"
+import { traced } from "../../src/telemetry/Spans.ts"
 
 const good = (record: ApiKeyRecord, now: number) =>
   record.expiresAt === undefined || now < DateTime.toEpochMillis(record.expiresAt)
@@ -14,7 +15,7 @@ export const layer = Layer.effect(
     const state = yield* MemoryDatabase
     const ids = yield* Ids
     return {
-      authenticate: Effect.fn("Authenticator.authenticate")(function* (key) {
+      authenticate: traced("Authenticator.authenticate")(function* (key) {
         const text = Redacted.value(key)
         const dot = text.indexOf(".")
         const named = dot < 0 ? undefined : text.slice(dot + 1)
@@ -27,7 +28,7 @@ export const layer = Layer.effect(
           return Effect.succeed(new ProjectCaller({ keyId: id, project, principal, permissions }))
         })
       }),
-      issue: Effect.fn("Authenticator.issue")(function* (options) {
+      issue: traced("Authenticator.issue")(function* (options) {
         const key = options.key ?? (yield* ids.apiKey)
         const id = yield* ids.credential
         const { hex } = yield* hashSecret(key)
@@ -46,14 +47,14 @@ export const layer = Layer.effect(
           }),
         )
       }),
-      list: Effect.fn("Authenticator.list")((project) =>
+      list: traced("Authenticator.list")((project) =>
         Effect.map(findProject(state, project), () =>
           [...state.apiKeys.values()]
             .filter((record) => record.project === project)
             .sort((a, b) => b.createdAt.epochMillis - a.createdAt.epochMillis || (a.id < b.id ? 1 : -1)),
         ),
       ),
-      revoke: Effect.fn("Authenticator.revoke")((project, id) =>
+      revoke: traced("Authenticator.revoke")((project, id) =>
         Effect.suspend(() => {
           for (const [hash, record] of state.apiKeys)
             if (record.id === id && record.project === project) {
@@ -63,7 +64,7 @@ export const layer = Layer.effect(
           return new ApiKeyNotFound({ id })
         }),
       ),
-      stillValid: Effect.fn("Authenticator.stillValid")((id) =>
+      stillValid: traced("Authenticator.stillValid")((id) =>
         atomically((now) =>
           Effect.succeed([...state.apiKeys.values()].some((record) => record.id === id && good(record, now))),
         ),

@@ -8,6 +8,7 @@ import { ApiKeyNotFound, type ApiKeyRecord, Authenticator, Unauthorized } from "
 import { Ids } from "../../services/Ids.ts"
 import type { DependencyUnavailable } from "../../services/Unavailable.ts"
 import { sqlState, unavailable } from "../clients/sqlErrors.ts"
+import { traced } from "../../src/telemetry/Spans.ts"
 
 const Row = Schema.Struct({
   id: CredentialId,
@@ -61,7 +62,7 @@ const make = Effect.gen(function* () {
   })
 
   return Authenticator.of({
-    authenticate: Effect.fn("Authenticator.authenticate")(function* (key) {
+    authenticate: traced("Authenticator.authenticate")(function* (key) {
       const parts = /^(mbx_[A-Za-z0-9]{32,256})(?:\.([a-z0-9-]+))?$/.exec(Redacted.value(key))
       if (parts === null) return yield* new Unauthorized()
       const hash = hashOf(parts[1] ?? "")
@@ -72,7 +73,7 @@ const make = Effect.gen(function* () {
       return caller
     }),
 
-    issue: Effect.fn("Authenticator.issue")(function* (options) {
+    issue: traced("Authenticator.issue")(function* (options) {
       const key = options.key ?? (yield* ids.apiKey)
       const rows = yield* sql`insert into api_keys ${sql.insert({
         id: yield* ids.credential,
@@ -94,7 +95,7 @@ const make = Effect.gen(function* () {
       return { record: recordOf(row), key }
     }),
 
-    list: Effect.fn("Authenticator.list")(
+    list: traced("Authenticator.list")(
       function* (project) {
         const found = yield* sql`select 1 from projects where handle = ${project}`
         if (found.length === 0) return yield* new ProjectNotFound({ project })
@@ -105,7 +106,7 @@ const make = Effect.gen(function* () {
       Effect.catchTag("SqlError", unavailable("Authenticator.list")),
     ),
 
-    revoke: Effect.fn("Authenticator.revoke")(
+    revoke: traced("Authenticator.revoke")(
       function* (project, id) {
         const rows = yield* sql`update api_keys set revoked_at = clock_timestamp()
           where id = ${id} and project = ${project} and revoked_at is null returning id`
@@ -115,7 +116,7 @@ const make = Effect.gen(function* () {
       Effect.catchTag("SqlError", unavailable("Authenticator.revoke")),
     ),
 
-    stillValid: Effect.fn("Authenticator.stillValid")(
+    stillValid: traced("Authenticator.stillValid")(
       function* (id) {
         const rows = yield* sql`select 1 from api_keys where id = ${id} and revoked_at is null
           and (expires_at is null or expires_at > clock_timestamp())`

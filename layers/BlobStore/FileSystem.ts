@@ -8,6 +8,7 @@ import { DependencyUnavailable } from "../../services/Unavailable.ts"
 import { Buffers } from "./Buffers.ts"
 import { FileWriter, makeFolder, syncFolder } from "./files/FileWriter.ts"
 import { checkKey } from "./keys.ts"
+import { spanned, traced } from "../../src/telemetry/Spans.ts"
 
 /** Read at once, in bytes; the buffer of a reader is used again for each chunk. */
 const readSize = 256 * 1024
@@ -81,7 +82,7 @@ const make = (directory: string) =>
     }
 
     return BlobStore.of({
-      open: Effect.fn("BlobStore.open")(function* (key, { size }) {
+      open: traced("BlobStore.open")(function* (key, { size }) {
         let finished = false
         const writer = yield* Effect.acquireRelease(
           Effect.sync(() => new FileWriter(temporary, pathOf(key), nameOf(key), buffers)),
@@ -94,19 +95,19 @@ const make = (directory: string) =>
               throw new Error(`${writer.size} bytes came instead of ${size}`)
             await writer.finish()
             finished = true
-          }).pipe(Effect.uninterruptible, Effect.withSpan("BlobStore.finish")),
+          }).pipe(Effect.uninterruptible, spanned("BlobStore.finish")),
         }
       }),
-      read: Effect.fn("BlobStore.read")((key, { length, offset }) =>
+      read: traced("BlobStore.read")((key, { length, offset }) =>
         Effect.map(openToRead(key, pathOf(key)), (handle) => reader(handle, offset, length)),
       ),
-      stat: Effect.fn("BlobStore.stat")((key) => {
+      stat: traced("BlobStore.stat")((key) => {
         const path = pathOf(key)
         return Effect.tryPromise({ try: () => stat(path), catch: missingOr(key, "stat") }).pipe(
           Effect.map(({ mtimeMs, size }) => ({ key, size, modifiedAt: DateTime.unsafeMake(mtimeMs) })),
         )
       }),
-      remove: Effect.fn("BlobStore.remove")((key) => {
+      remove: traced("BlobStore.remove")((key) => {
         const path = pathOf(key)
         return attempt("remove", async () => {
           try {
@@ -129,7 +130,7 @@ const make = (directory: string) =>
             modifiedAt: DateTime.unsafeMake(modified),
           })),
         ),
-      removePartials: Effect.fn("BlobStore.removePartials")(({ before }) =>
+      removePartials: traced("BlobStore.removePartials")(({ before }) =>
         attempt("removePartials", async () => {
           let count = 0
           for await (const { modified, name } of walk(temporary)) {
@@ -141,7 +142,7 @@ const make = (directory: string) =>
         }),
       ),
       signedUrl: () => Effect.succeed(undefined),
-      identify: Effect.fn("BlobStore.identify")((storeId) =>
+      identify: traced("BlobStore.identify")((storeId) =>
         attempt("identify", async () => {
           // Written whole under another name first: a link either makes the name or finds it taken.
           const draft = join(temporary, `store-id.${randomBytes(6).toString("hex")}`)

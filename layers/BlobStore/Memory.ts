@@ -2,6 +2,7 @@ import { Clock, DateTime, Effect, Layer, Stream } from "effect"
 import { BlobMissing, BlobStore } from "../../services/BlobStore.ts"
 import { DependencyUnavailable } from "../../services/Unavailable.ts"
 import { checkKey } from "./keys.ts"
+import { traced } from "../../src/telemetry/Spans.ts"
 
 interface Stored {
   readonly bytes: Uint8Array
@@ -18,7 +19,7 @@ const make = Effect.sync(() => {
     })
 
   return BlobStore.of({
-    open: Effect.fn("BlobStore.open")((key, { size }) =>
+    open: traced("BlobStore.open")((key, { size }) =>
       Effect.acquireRelease(
         Effect.sync(() => ({ key: checkKey(key), chunks: [] as Array<Uint8Array>, bytes: 0 })),
         (draft) => Effect.sync(() => void draft.chunks.splice(0)),
@@ -42,7 +43,7 @@ const make = Effect.sync(() => {
         })),
       ),
     ),
-    read: Effect.fn("BlobStore.read")((key, { length, offset }) =>
+    read: traced("BlobStore.read")((key, { length, offset }) =>
       Effect.map(find(key), ({ bytes }) => {
         let at = offset
         return {

@@ -21,6 +21,7 @@ import { checkKey } from "./keys.ts"
 import { PartBudget } from "./s3/PartBudget.ts"
 import { readChunks } from "./s3/readChunks.ts"
 import { S3Writer } from "./s3/S3Writer.ts"
+import { spanned, traced } from "../../src/telemetry/Spans.ts"
 
 const prefix = "artifacts/"
 const identityKey = "artifact-store-id"
@@ -51,7 +52,7 @@ const make = Effect.gen(function* () {
   )
 
   return BlobStore.of({
-    open: Effect.fn("BlobStore.open")(function* (key, { size }) {
+    open: traced("BlobStore.open")(function* (key, { size }) {
       let finished = false
       const writer = yield* Effect.acquireRelease(
         Effect.sync(() => new S3Writer(client, Bucket, nameOf(key), options.partBytes, budget, buffers)),
@@ -73,11 +74,11 @@ const make = Effect.gen(function* () {
             throw new Error(`${writer.size} bytes came instead of ${size}`)
           await writer.finish()
           finished = true
-        }).pipe(Effect.uninterruptible, Effect.withSpan("BlobStore.finish")),
+        }).pipe(Effect.uninterruptible, spanned("BlobStore.finish")),
       }
     }),
 
-    read: Effect.fn("BlobStore.read")(function* (key, { length, offset }) {
+    read: traced("BlobStore.read")(function* (key, { length, offset }) {
       const Key = nameOf(key)
       if (length === 0) return { next: async () => undefined }
       const body = yield* Effect.acquireRelease(
@@ -100,7 +101,7 @@ const make = Effect.gen(function* () {
       return { next: () => liveness.guard(next(), (cause) => body.destroy(cause)) }
     }),
 
-    stat: Effect.fn("BlobStore.stat")((key) => {
+    stat: traced("BlobStore.stat")((key) => {
       const Key = nameOf(key)
       return Effect.tryPromise({
         try: () => client.send(new HeadObjectCommand({ Bucket, Key })),
@@ -114,7 +115,7 @@ const make = Effect.gen(function* () {
       )
     }),
 
-    remove: Effect.fn("BlobStore.remove")((key) => {
+    remove: traced("BlobStore.remove")((key) => {
       const Key = nameOf(key)
       return attempt("remove", async () => {
         await client.send(new DeleteObjectCommand({ Bucket, Key })).catch((error: unknown) => {
@@ -134,7 +135,7 @@ const make = Effect.gen(function* () {
         Stream.filter(({ modifiedAt }) => DateTime.lessThan(modifiedAt, before)),
       ),
 
-    removePartials: Effect.fn("BlobStore.removePartials")(({ before }) =>
+    removePartials: traced("BlobStore.removePartials")(({ before }) =>
       attempt("removePartials", async () => {
         let count = 0
         for (let marker = {}, more = true; more;) {
@@ -153,7 +154,7 @@ const make = Effect.gen(function* () {
       }),
     ),
 
-    signedUrl: Effect.fn("BlobStore.signedUrl")(function* (key, { disposition, mime, ttlSeconds }) {
+    signedUrl: traced("BlobStore.signedUrl")(function* (key, { disposition, mime, ttlSeconds }) {
       const Key = nameOf(key)
       const now = yield* Clock.currentTimeMillis
       const end = Math.min(now + ttlSeconds * 1000, yield* credentialsEnd)
@@ -174,7 +175,7 @@ const make = Effect.gen(function* () {
       return { url, expiresAt: DateTime.unsafeMake(now + expiresIn * 1000) }
     }),
 
-    identify: Effect.fn("BlobStore.identify")(function* (storeId) {
+    identify: traced("BlobStore.identify")(function* (storeId) {
       const versioning = yield* attempt("identify", () => client.send(new GetBucketVersioningCommand({ Bucket })))
       if (versioning.Status === "Enabled")
         return yield* new UnsuitableStore({

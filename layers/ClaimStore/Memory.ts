@@ -15,6 +15,7 @@ import {
   MemoryDatabase,
   tokenMemoryMillis,
 } from "../clients/Memory.ts"
+import { spanned, traced } from "../../src/telemetry/Spans.ts"
 
 interface Use {
   readonly project: string
@@ -48,7 +49,7 @@ export const layer = Layer.effect(
       )
 
     return {
-      put: Effect.fn("ClaimStore.put")(function* (claim, leaseSeconds) {
+      put: traced("ClaimStore.put")(function* (claim, leaseSeconds) {
         const token = yield* ids.leaseToken
         const { hex } = yield* hashSecret(token)
         return yield* atomically((now) =>
@@ -76,20 +77,20 @@ export const layer = Layer.effect(
           }),
         )
       }),
-      heartbeat: Effect.fn("ClaimStore.heartbeat")((use) =>
+      heartbeat: traced("ClaimStore.heartbeat")((use) =>
         using(use, (row, live, _token, now) => {
           if (!live) return lost(row)
           row.expiresAt = now + row.leaseSeconds * 1_000
           return Effect.succeed(instant(row.expiresAt))
         }),
       ),
-      release: Effect.fn("ClaimStore.release")((use) =>
+      release: traced("ClaimStore.release")((use) =>
         using(use, (row, live, token, now) => {
           if (live) row.ended = { at: now, by: "release" }
           return row.ended?.by === "release" && row.token === token ? Effect.void : lost(row)
         }),
       ),
-      releaseJob: Effect.fn("ClaimStore.releaseJob")((project, jobId) =>
+      releaseJob: traced("ClaimStore.releaseJob")((project, jobId) =>
         atomically((now) => {
           const row = state.claims.get(jobKey(project, jobId))
           if (row !== undefined && isLive(row, row.token, now)) row.ended = { at: now, by: "release" }
@@ -101,7 +102,7 @@ export const layer = Layer.effect(
         for (const [token, row] of state.tokens)
           if (now - endOf(row) > tokenMemoryMillis && state.tokens.delete(token)) forgotten++
         return Effect.succeed(forgotten)
-      }).pipe(Effect.withSpan("ClaimStore.prune")),
+      }).pipe(spanned("ClaimStore.prune")),
     }
   }),
 )

@@ -6,6 +6,7 @@ import { ClaimStore } from "../../services/ClaimStore.ts"
 import { Ids } from "../../services/Ids.ts"
 import { unavailable } from "../clients/sqlErrors.ts"
 import { claimOf, findByToken, firstClaim, hashOf, sameClaim } from "./claims.ts"
+import { spanned, traced } from "../../src/telemetry/Spans.ts"
 
 const make = Effect.gen(function* () {
   const sql = yield* SqlClient.SqlClient
@@ -22,7 +23,7 @@ const make = Effect.gen(function* () {
   })
 
   return ClaimStore.of({
-    put: Effect.fn("ClaimStore.put")(
+    put: traced("ClaimStore.put")(
       function* (claim, leaseSeconds) {
         const token = yield* ids.leaseToken
         const hash = hashOf(token)
@@ -65,7 +66,7 @@ const make = Effect.gen(function* () {
       Effect.catchTag("SqlError", unavailable("ClaimStore.put")),
     ),
 
-    heartbeat: Effect.fn("ClaimStore.heartbeat")(
+    heartbeat: traced("ClaimStore.heartbeat")(
       function* (options) {
         const { row, hash } = yield* ownClaim(options)
         const rows = yield* sql`update claims
@@ -79,7 +80,7 @@ const make = Effect.gen(function* () {
       Effect.catchTag("SqlError", unavailable("ClaimStore.heartbeat")),
     ),
 
-    release: Effect.fn("ClaimStore.release")(
+    release: traced("ClaimStore.release")(
       function* (options) {
         const { row, hash, current } = yield* ownClaim(options)
         if (current && row.released) return
@@ -92,7 +93,7 @@ const make = Effect.gen(function* () {
       Effect.catchTag("SqlError", unavailable("ClaimStore.release")),
     ),
 
-    releaseJob: Effect.fn("ClaimStore.releaseJob")(
+    releaseJob: traced("ClaimStore.releaseJob")(
       function* (project, jobId) {
         yield* sql`update claims set ended_at = clock_timestamp(), released = true
           where project = ${project} and job_id = ${jobId} and ended_at is null`
@@ -115,7 +116,7 @@ const make = Effect.gen(function* () {
       select ((select count(*) from gone) + (select count(*) from strangers))::int as count`.pipe(
       Effect.map(([row]) => row?.count ?? 0),
       Effect.catchTag("SqlError", unavailable("ClaimStore.prune")),
-      Effect.withSpan("ClaimStore.prune"),
+      spanned("ClaimStore.prune"),
     ),
   })
 })

@@ -1,5 +1,6 @@
 import { Chunk, Effect, Layer, Option, Stream, SubscriptionRef } from "effect"
 import { type Appended, type BusEntry, EventBus } from "../../services/EventBus.ts"
+import { traced } from "../../src/telemetry/Spans.ts"
 
 interface Log {
   readonly top: number
@@ -12,7 +13,7 @@ const make = (options: { readonly maxLength: number }) =>
     return EventBus.of({
       maxLength: options.maxLength,
       top: Effect.map(state.get, ({ top }) => top),
-      append: Effect.fn("EventBus.append")((expectedTop, added) =>
+      append: traced("EventBus.append")((expectedTop, added) =>
         SubscriptionRef.modify(state, (before): readonly [Appended, Log] => {
           if (before.top !== expectedTop) return [{ _tag: "Elsewhere", top: before.top }, before]
           const entries = [...before.entries, ...added].slice(-options.maxLength)

@@ -2,6 +2,7 @@ import { SqlClient } from "@effect/sql"
 import { Chunk, Effect, Layer, Option, PubSub, Queue, Schema, Stream } from "effect"
 import { EventBus } from "../../services/EventBus.ts"
 import { unavailable } from "../clients/sqlErrors.ts"
+import { traced } from "../../src/telemetry/Spans.ts"
 
 const Row = Schema.Struct({
   sequence: Schema.Int,
@@ -38,7 +39,7 @@ const make = (options: { readonly maxLength: number }) =>
     return EventBus.of({
       maxLength: options.maxLength,
       top: Effect.catchTag(head(false), "SqlError", unavailable("EventBus.top")),
-      append: Effect.fn("EventBus.append")(
+      append: traced("EventBus.append")(
         function* (expectedTop, entries) {
           const top = yield* sql.withTransaction(
             Effect.gen(function* () {
@@ -66,7 +67,7 @@ const make = (options: { readonly maxLength: number }) =>
         },
         Effect.catchTag("SqlError", unavailable("EventBus.append")),
       ),
-      idAt: Effect.fn("EventBus.idAt")(
+      idAt: traced("EventBus.idAt")(
         function* (sequence) {
           const [row] = yield* sql<{
             readonly event_id: string

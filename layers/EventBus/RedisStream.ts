@@ -1,6 +1,7 @@
 import { Chunk, Effect, Layer, Option, Stream } from "effect"
 import { type BusEntry, EventBus } from "../../services/EventBus.ts"
 import { Redis, redisUnavailable } from "../clients/Redis.ts"
+import { traced } from "../../src/telemetry/Spans.ts"
 
 /**
  * KEYS: 1 the stream. ARGV: 1 the expected last sequence, 2 the maximal length, then five of each entry: sequence, id,
@@ -53,7 +54,7 @@ const make = (options: { readonly streamKey: string; readonly maxLength: number 
         try: async () => Number((await run([-1, options.maxLength]))[1]),
         catch: redisUnavailable("EventBus.top"),
       }),
-      append: Effect.fn("EventBus.append")(function* (expectedTop, entries) {
+      append: traced("EventBus.append")(function* (expectedTop, entries) {
         const [added, top] = yield* Effect.tryPromise({
           try: () =>
             run([
@@ -65,7 +66,7 @@ const make = (options: { readonly streamKey: string; readonly maxLength: number 
         })
         return added === 1 ? { _tag: "Appended" } : { _tag: "Elsewhere", top: Number(top) }
       }),
-      idAt: Effect.fn("EventBus.idAt")(function* (sequence) {
+      idAt: traced("EventBus.idAt")(function* (sequence) {
         const found = yield* Effect.tryPromise({
           try: () => commands.xrange(key, `${sequence}-0`, `${sequence}-0`),
           catch: redisUnavailable("EventBus.idAt"),

@@ -5,6 +5,7 @@ import type { Principal } from "../../src/domain/Principal.ts"
 import { LeaseVerifier } from "../../services/LeaseVerifier.ts"
 import { claimOf, findByToken, hashOf } from "../ClaimStore/claims.ts"
 import { unavailable } from "../clients/sqlErrors.ts"
+import { traced } from "../../src/telemetry/Spans.ts"
 
 /** How long a live claim is believed without asking again, in milliseconds; the commit asks in any case. */
 const believedFor = 1000
@@ -19,7 +20,7 @@ const make = Effect.gen(function* () {
   const believed = new Map<string, { readonly claim: Claim; readonly until: number }>()
 
   return LeaseVerifier.of({
-    verify: Effect.fn("LeaseVerifier.verify")(
+    verify: traced("LeaseVerifier.verify")(
       function* (options) {
         const key = keyOf(options.project, options.principal, hashOf(options.token))
         const now = yield* Clock.currentTimeMillis

@@ -7,6 +7,7 @@ import { LeaseVerifier, type LeaseProof, type VerifiedLease } from "../../servic
 import { DependencyUnavailable } from "../../services/Unavailable.ts"
 import { hashOf, sameClaim } from "../ClaimStore/claims.ts"
 import { unavailable } from "../clients/sqlErrors.ts"
+import { traced } from "../../src/telemetry/Spans.ts"
 
 /** How long the control plane may take to answer, in milliseconds. */
 const patience = 2000
@@ -128,7 +129,7 @@ const make = (options: Options) =>
     })
 
     return LeaseVerifier.of({
-      verify: Effect.fn("LeaseVerifier.verify")(function* (asked) {
+      verify: traced("LeaseVerifier.verify")(function* (asked) {
         const held = yield* ask(asked, "LeaseVerifier.verify")
         const lease: VerifiedLease =
           held === undefined
@@ -136,7 +137,7 @@ const make = (options: Options) =>
             : { _tag: "Live", ...held }
         return lease
       }),
-      confirm: Effect.fn("LeaseVerifier.confirm")(function* ({ claim, principal, token }) {
+      confirm: traced("LeaseVerifier.confirm")(function* ({ claim, principal, token }) {
         const held = yield* ask({ project: claim.project, principal, token }, "LeaseVerifier.confirm")
         return held !== undefined && sameClaim(held.claim, claim)
           ? held.proof

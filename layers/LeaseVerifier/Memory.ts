@@ -11,6 +11,7 @@ import {
   type MemoryState,
   tokenMemoryMillis,
 } from "../clients/Memory.ts"
+import { traced } from "../../src/telemetry/Spans.ts"
 
 /** The claim a token stands or stood for, if this principal of this project may use it. */
 const owned = (state: MemoryState, project: string, principal: Principal, token: string) => {
@@ -23,7 +24,7 @@ const owned = (state: MemoryState, project: string, principal: Principal, token:
 export const layer = Layer.effect(
   LeaseVerifier,
   Effect.map(MemoryDatabase, (state) => ({
-    verify: Effect.fn("LeaseVerifier.verify")(function* ({ project, principal, token }) {
+    verify: traced("LeaseVerifier.verify")(function* ({ project, principal, token }) {
       const hash = yield* hashSecret(token)
       return yield* atomically((now) => {
         const row = owned(state, project, principal, hash.hex)

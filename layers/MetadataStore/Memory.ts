@@ -21,6 +21,7 @@ import {
   usageOf,
 } from "../clients/Memory.ts"
 import { afterCursor, cursorAt, deletable, matches, newestFirst, readable, scopeOf, visible } from "./memoryRules.ts"
+import { traced } from "../../src/telemetry/Spans.ts"
 
 /** An introspected answer may be this old at the commit. */
 const introspectionMillis = 2_000
@@ -91,7 +92,7 @@ export const layer = (options: { readonly defaultQuotaBytes: number }) =>
       }
 
       return {
-        begin: Effect.fn("MetadataStore.begin")((upload) =>
+        begin: traced("MetadataStore.begin")((upload) =>
           atomically((now) =>
             Effect.map(findProject(state, upload.project), (): Begun => {
               const scope = upload.idempotency && scopeOf(upload.project, upload.idempotency)
@@ -109,10 +110,10 @@ export const layer = (options: { readonly defaultQuotaBytes: number }) =>
             }),
           ),
         ),
-        findReplay: Effect.fn("MetadataStore.findReplay")((project, idempotency) =>
+        findReplay: traced("MetadataStore.findReplay")((project, idempotency) =>
           Effect.sync(() => replayOf(scopeOf(project, idempotency))),
         ),
-        renew: Effect.fn("MetadataStore.renew")((id, reservedBytes) =>
+        renew: traced("MetadataStore.renew")((id, reservedBytes) =>
           atomically((now) => {
             const row = state.artifacts.get(id)
             if (row?.state !== "pending") return new UploadFenced({ id })
@@ -121,7 +122,7 @@ export const layer = (options: { readonly defaultQuotaBytes: number }) =>
             return Effect.void
           }),
         ),
-        commit: Effect.fn("MetadataStore.commit")((request) =>
+        commit: traced("MetadataStore.commit")((request) =>
           atomically((now) => {
             const { id, lease, lineage, size } = request
             const row = state.artifacts.get(id)
@@ -149,7 +150,7 @@ export const layer = (options: { readonly defaultQuotaBytes: number }) =>
             return Effect.succeed({ artifact, usage: usageOf(project, options.defaultQuotaBytes) })
           }),
         ),
-        outcome: Effect.fn("MetadataStore.outcome")((id) =>
+        outcome: traced("MetadataStore.outcome")((id) =>
           Effect.sync(() => {
             const row = state.artifacts.get(id)
             const project = row && state.projects.get(row.upload.project)
@@ -162,20 +163,20 @@ export const layer = (options: { readonly defaultQuotaBytes: number }) =>
             return row?.state === "pending" ? { _tag: "Pending" as const } : { _tag: "Gone" as const }
           }),
         ),
-        fence: Effect.fn("MetadataStore.fence")((id) => Effect.sync(() => fence(state.artifacts.get(id)))),
-        forget: Effect.fn("MetadataStore.forget")((id) =>
+        fence: traced("MetadataStore.fence")((id) => Effect.sync(() => fence(state.artifacts.get(id)))),
+        forget: traced("MetadataStore.forget")((id) =>
           Effect.sync(() => {
             if (state.artifacts.get(id)?.state === "fenced") state.artifacts.delete(id)
           }),
         ),
-        unknownBlobKeys: Effect.fn("MetadataStore.unknownBlobKeys")((keys) =>
+        unknownBlobKeys: traced("MetadataStore.unknownBlobKeys")((keys) =>
           Effect.sync(() => {
             const known = new Set(state.removals.keys())
             for (const row of rows()) if (row.state !== "deleted") known.add(row.upload.blobKey)
             return keys.filter((key) => !known.has(key))
           }),
         ),
-        find: Effect.fn("MetadataStore.find")((caller, id, { includeDeleted }) =>
+        find: traced("MetadataStore.find")((caller, id, { includeDeleted }) =>
           Effect.suspend(() => {
             const artifact = state.artifacts.get(id)?.artifact
             return artifact === undefined ||
@@ -185,11 +186,11 @@ export const layer = (options: { readonly defaultQuotaBytes: number }) =>
               : Effect.succeed(artifact)
           }),
         ),
-        findContent: Effect.fn("MetadataStore.findContent")((caller, id) =>
+        findContent: traced("MetadataStore.findContent")((caller, id) =>
           ready(id, (artifact) => readable(caller, artifact)),
         ),
-        findSigned: Effect.fn("MetadataStore.findSigned")((id) => ready(id, () => true)),
-        list: Effect.fn("MetadataStore.list")((caller, filter) =>
+        findSigned: traced("MetadataStore.findSigned")((id) => ready(id, () => true)),
+        list: traced("MetadataStore.list")((caller, filter) =>
           Effect.map(afterCursor(filter.cursor), (after) => {
             const found = rows()
               .flatMap(({ artifact }) => artifact ?? [])
@@ -200,7 +201,7 @@ export const layer = (options: { readonly defaultQuotaBytes: number }) =>
             return { items, nextCursor: found.length > items.length && last ? cursorAt(last) : undefined }
           }),
         ),
-        remove: Effect.fn("MetadataStore.remove")((caller, id, eventId) =>
+        remove: traced("MetadataStore.remove")((caller, id, eventId) =>
           atomically((now) => {
             const row = state.artifacts.get(id)
             const project = state.projects.get(caller.project)

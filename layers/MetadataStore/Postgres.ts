@@ -5,6 +5,7 @@ import { unavailable } from "../clients/sqlErrors.ts"
 import { makeArtifacts } from "./postgresArtifacts.ts"
 import { makeUploads } from "./postgresUploads.ts"
 import { decoder } from "./rows.ts"
+import { spanned } from "../../src/telemetry/Spans.ts"
 
 const decodeIdentity = decoder(Schema.Struct({ id: Schema.String }))
 
@@ -18,12 +19,12 @@ const make = (defaultQuotaBytes: number) =>
       yield* sql`insert into store_identity (id) values (gen_random_uuid()::text) on conflict (one) do nothing`
       const rows = yield* sql`select id from store_identity`
       return (yield* decodeIdentity(rows[0])).id
-    }).pipe(Effect.catchTag("SqlError", unavailable("MetadataStore.storeId")), Effect.withSpan("MetadataStore.storeId"))
+    }).pipe(Effect.catchTag("SqlError", unavailable("MetadataStore.storeId")), spanned("MetadataStore.storeId"))
 
     const ping = sql`select 1`.pipe(
       Effect.asVoid,
       Effect.catchTag("SqlError", unavailable("MetadataStore.ping")),
-      Effect.withSpan("MetadataStore.ping"),
+      spanned("MetadataStore.ping"),
     )
 
     return MetadataStore.of({ ...uploads, ...artifacts, storeId, ping })

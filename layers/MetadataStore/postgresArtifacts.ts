@@ -9,6 +9,7 @@ import { decodeCursor, encodeCursor } from "./cursor.ts"
 import { listStatement } from "./list.ts"
 import { ArtifactRecord, Books, decoder, toArtifact, toUsage } from "./rows.ts"
 import { contentVisible, metadataVisible } from "./visibility.ts"
+import { traced } from "../../src/telemetry/Spans.ts"
 
 const Removed = Schema.Union(
   Schema.Struct({
@@ -53,7 +54,7 @@ export const makeArtifacts = (defaultQuotaBytes: number) =>
           )
         : Effect.fail(new ArtifactNotFound({ id }))
 
-    const find = Effect.fn("MetadataStore.find")(
+    const find = traced("MetadataStore.find")(
       function* (caller: ProjectCaller, id: string, options: { readonly includeDeleted: boolean }) {
         const states = options.includeDeleted ? sql`a.state in ('ready', 'deleted')` : sql`a.state = 'ready'`
         const { record } = yield* rowOf(id, sql`${states} and ${metadataVisible(sql, caller, "a")}`)
@@ -62,7 +63,7 @@ export const makeArtifacts = (defaultQuotaBytes: number) =>
       Effect.catchTag("SqlError", unavailable("MetadataStore.find")),
     )
 
-    const findContent = Effect.fn("MetadataStore.findContent")(
+    const findContent = traced("MetadataStore.findContent")(
       function* (caller: ProjectCaller, id: string) {
         const row = yield* rowOf(id, sql`a.state = 'ready' and ${contentVisible(sql, caller, "a")}`)
         return { artifact: toArtifact(row.record), blobKey: row.blob_key }
@@ -70,7 +71,7 @@ export const makeArtifacts = (defaultQuotaBytes: number) =>
       Effect.catchTag("SqlError", unavailable("MetadataStore.findContent")),
     )
 
-    const findSigned = Effect.fn("MetadataStore.findSigned")(
+    const findSigned = traced("MetadataStore.findSigned")(
       function* (id: string) {
         const row = yield* rowOf(id, sql`a.state = 'ready'`)
         return { artifact: toArtifact(row.record), blobKey: row.blob_key }
@@ -78,7 +79,7 @@ export const makeArtifacts = (defaultQuotaBytes: number) =>
       Effect.catchTag("SqlError", unavailable("MetadataStore.findSigned")),
     )
 
-    const list = Effect.fn("MetadataStore.list")(
+    const list = traced("MetadataStore.list")(
       function* (caller: ProjectCaller, filter: ListFilter) {
         const after = filter.cursor === undefined ? undefined : yield* decodeCursor(filter.cursor)
         if ([filter.runId, filter.stepId, filter.jobId, filter.mime, filter.namePrefix].some(unstorable))
@@ -99,7 +100,7 @@ export const makeArtifacts = (defaultQuotaBytes: number) =>
       Effect.catchTag("SqlError", unavailable("MetadataStore.list")),
     )
 
-    const remove = Effect.fn("MetadataStore.remove")(
+    const remove = traced("MetadataStore.remove")(
       function* (caller: ProjectCaller, id: string, eventId: EventId) {
         if (!isArtifactId(id)) return yield* new ArtifactNotFound({ id })
         const edit = "mobius.project.edit"

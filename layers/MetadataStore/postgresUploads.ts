@@ -10,6 +10,7 @@ import { ProjectNotFound } from "../../src/domain/Project.ts"
 import { QuotaExceeded } from "../../src/domain/Quota.ts"
 import { unavailable } from "../clients/sqlErrors.ts"
 import { ArtifactRecord, Books, decoder, toArtifact, toUsage } from "./rows.ts"
+import { traced } from "../../src/telemetry/Spans.ts"
 
 type Idempotency = NonNullable<PendingUpload["idempotency"]>
 
@@ -56,7 +57,7 @@ export const makeUploads = (defaultQuotaBytes: number) =>
         return { _tag: "Replay", artifact: toArtifact(yield* decodeRecord(row.record)) } as const
       })
 
-    const begin = Effect.fn("MetadataStore.begin")(
+    const begin = traced("MetadataStore.begin")(
       function* (upload: PendingUpload) {
         const hash = upload.idempotency === undefined ? null : idempotencyHash(upload.project, upload.idempotency)
         for (let attempt = 0; attempt < BEGIN_ATTEMPTS; attempt++) {
@@ -80,14 +81,14 @@ export const makeUploads = (defaultQuotaBytes: number) =>
       Effect.catchTag("SqlError", unavailable("MetadataStore.begin")),
     )
 
-    const findReplay = Effect.fn("MetadataStore.findReplay")(
+    const findReplay = traced("MetadataStore.findReplay")(
       function* (project: ProjectHandle, idempotency: Idempotency) {
         return yield* holder(idempotencyHash(project, idempotency))
       },
       Effect.catchTag("SqlError", unavailable("MetadataStore.findReplay")),
     )
 
-    const renew = Effect.fn("MetadataStore.renew")(
+    const renew = traced("MetadataStore.renew")(
       function* (id: ArtifactId, reservedBytes: number) {
         const rows = yield* sql`
           update artifacts set renewed_at = clock_timestamp(), reserved_bytes = ${reservedBytes}::bigint
@@ -125,7 +126,7 @@ export const makeUploads = (defaultQuotaBytes: number) =>
         : commitStatement(request, lease, null)
     }
 
-    const commit = Effect.fn("MetadataStore.commit")(
+    const commit = traced("MetadataStore.commit")(
       function* (request: CommitRequest) {
         const rows = yield* runCommit(request)
         const result = yield* decodeCommitted(rows[0]?.result)
@@ -152,7 +153,7 @@ export const makeUploads = (defaultQuotaBytes: number) =>
       Effect.catchTag("SqlError", unavailable("MetadataStore.commit")),
     )
 
-    const outcome = Effect.fn("MetadataStore.outcome")(
+    const outcome = traced("MetadataStore.outcome")(
       function* (id: ArtifactId) {
         const rows = yield* sql<{ result: unknown }>`
           select upload_outcome(${id}::text, ${defaultQuotaBytes}::bigint) as result`
@@ -169,7 +170,7 @@ export const makeUploads = (defaultQuotaBytes: number) =>
       Effect.catchTag("SqlError", unavailable("MetadataStore.outcome")),
     )
 
-    const fence = Effect.fn("MetadataStore.fence")(
+    const fence = traced("MetadataStore.fence")(
       function* (id: ArtifactId) {
         yield* sql`
           update artifacts set fenced_at = clock_timestamp(), idempotency_hash = null
@@ -178,14 +179,14 @@ export const makeUploads = (defaultQuotaBytes: number) =>
       Effect.catchTag("SqlError", unavailable("MetadataStore.fence")),
     )
 
-    const forget = Effect.fn("MetadataStore.forget")(
+    const forget = traced("MetadataStore.forget")(
       function* (id: ArtifactId) {
         yield* sql`delete from artifacts where id = ${id}::text and state = 'pending' and fenced_at is not null`
       },
       Effect.catchTag("SqlError", unavailable("MetadataStore.forget")),
     )
 
-    const unknownBlobKeys = Effect.fn("MetadataStore.unknownBlobKeys")(
+    const unknownBlobKeys = traced("MetadataStore.unknownBlobKeys")(
       function* (keys: ReadonlyArray<string>) {
         if (keys.length === 0) return []
         const rows = yield* sql`

@@ -3,6 +3,7 @@ import { Outbox } from "../../services/Outbox.ts"
 import { SourceEvent } from "../../src/domain/SourceEvent.ts"
 import { atomically, type EventRow, instant, MemoryDatabase } from "../clients/Memory.ts"
 import { visible } from "../MetadataStore/memoryRules.ts"
+import { traced } from "../../src/telemetry/Spans.ts"
 
 type Sequenced = EventRow & { sequence: number }
 const isSequenced = (row: EventRow): row is Sequenced => row.sequence !== undefined
@@ -26,7 +27,7 @@ export const layer = Layer.effect(
         .filter((row) => row.sequence >= from)
         .sort((a, b) => a.sequence - b.sequence)
     return {
-      sequence: Effect.fn("Outbox.sequence")((limit) =>
+      sequence: traced("Outbox.sequence")((limit) =>
         atomically((now) => {
           const rows = state.events.filter((row) => !isSequenced(row)).slice(0, limit)
           for (const row of rows) {
@@ -36,7 +37,7 @@ export const layer = Layer.effect(
           return Effect.succeed(rows.length)
         }),
       ),
-      read: Effect.fn("Outbox.read")(({ from, limit, unpublishedOnly }) =>
+      read: traced("Outbox.read")(({ from, limit, unpublishedOnly }) =>
         Effect.sync(() =>
           sequenced(from)
             .filter((row) => unpublishedOnly !== true || row.publishedAt === undefined)
@@ -44,7 +45,7 @@ export const layer = Layer.effect(
             .map(eventOf),
         ),
       ),
-      readVisible: Effect.fn("Outbox.readVisible")((caller, { after, limit }) =>
+      readVisible: traced("Outbox.readVisible")((caller, { after, limit }) =>
         Effect.sync(() =>
           sequenced(after + 1)
             .filter((row) => row.publishedAt !== undefined && visible(caller, row.artifact))
@@ -52,7 +53,7 @@ export const layer = Layer.effect(
             .map(eventOf),
         ),
       ),
-      markPublished: Effect.fn("Outbox.markPublished")((events) =>
+      markPublished: traced("Outbox.markPublished")((events) =>
         atomically((now) => {
           const marked = new Map<string, number>(events.map(({ id, sequence }) => [id, sequence]))
           for (const row of state.events) {
@@ -68,7 +69,7 @@ export const layer = Layer.effect(
         lastPublished: state.lastPublished,
         oldestRetained: sequenced(1)[0]?.sequence,
       })),
-      raise: Effect.fn("Outbox.raise")((top) =>
+      raise: traced("Outbox.raise")((top) =>
         Effect.sync(() => {
           const moved = sequenced(1).filter((row) => row.publishedAt === undefined)
           if (top <= state.lastSequence && !moved.some((row) => row.sequence <= top)) return
@@ -76,7 +77,7 @@ export const layer = Layer.effect(
           for (const row of moved) row.sequence = ++state.lastSequence
         }),
       ),
-      prune: Effect.fn("Outbox.prune")((retentionSeconds) =>
+      prune: traced("Outbox.prune")((retentionSeconds) =>
         atomically((now) => {
           const before = state.events.length
           state.events = state.events.filter(

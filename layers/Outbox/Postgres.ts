@@ -7,6 +7,7 @@ import { EventType, SourceEvent } from "../../src/domain/SourceEvent.ts"
 import { unavailable } from "../clients/sqlErrors.ts"
 import { ArtifactRecord, decoder, Int8, toArtifact } from "../MetadataStore/rows.ts"
 import { metadataVisible } from "../MetadataStore/visibility.ts"
+import { spanned, traced } from "../../src/telemetry/Spans.ts"
 
 /** An event as one JSON column: both drivers give numbers and times in it alike. */
 const decodeEvents = decoder(
@@ -51,7 +52,7 @@ const make = Effect.gen(function* () {
       ),
     )
 
-  const sequence = Effect.fn("Outbox.sequence")(
+  const sequence = traced("Outbox.sequence")(
     function* (limit: number) {
       const rows = yield* sql`select sequence_events(${limit}::integer) as count`
       return (yield* decodeCount(rows[0])).count
@@ -59,7 +60,7 @@ const make = Effect.gen(function* () {
     Effect.catchTag("SqlError", unavailable("Outbox.sequence")),
   )
 
-  const read = Effect.fn("Outbox.read")(
+  const read = traced("Outbox.read")(
     function* (options: {
       readonly from: number
       readonly limit: number
@@ -71,7 +72,7 @@ const make = Effect.gen(function* () {
     Effect.catchTag("SqlError", unavailable("Outbox.read")),
   )
 
-  const readVisible = Effect.fn("Outbox.readVisible")(
+  const readVisible = traced("Outbox.readVisible")(
     function* (caller: ProjectCaller, options: { readonly after: number; readonly limit: number }) {
       return yield* events(
         sql`e.published_at is not null and e.sequence > ${options.after}::bigint and ${metadataVisible(sql, caller, "e")}`,
@@ -81,7 +82,7 @@ const make = Effect.gen(function* () {
     Effect.catchTag("SqlError", unavailable("Outbox.readVisible")),
   )
 
-  const markPublished = Effect.fn("Outbox.markPublished")(
+  const markPublished = traced("Outbox.markPublished")(
     function* (published: ReadonlyArray<{ readonly id: string; readonly sequence: number }>) {
       if (published.length === 0) return
       const told = JSON.stringify(published.map(({ id, sequence }) => ({ id, sequence })))
@@ -99,17 +100,17 @@ const make = Effect.gen(function* () {
       oldestRetained: row.oldest ?? undefined,
     })),
     Effect.catchTag("SqlError", unavailable("Outbox.state")),
-    Effect.withSpan("Outbox.state"),
+    spanned("Outbox.state"),
   )
 
-  const raise = Effect.fn("Outbox.raise")(
+  const raise = traced("Outbox.raise")(
     function* (top: number) {
       yield* sql`select raise_sequence(${top}::bigint)`
     },
     Effect.catchTag("SqlError", unavailable("Outbox.raise")),
   )
 
-  const prune = Effect.fn("Outbox.prune")(
+  const prune = traced("Outbox.prune")(
     function* (retentionSeconds: number) {
       const rows = yield* sql`
         with gone as (
@@ -132,7 +133,7 @@ const make = Effect.gen(function* () {
     ) as waiting`.pipe(
     Effect.flatMap((rows) => decodeLag(rows[0])),
     Effect.catchTag("SqlError", unavailable("Outbox.lag")),
-    Effect.withSpan("Outbox.lag"),
+    spanned("Outbox.lag"),
   )
 
   return Outbox.of({ sequence, read, readVisible, markPublished, state, raise, prune, lag })

@@ -2,6 +2,7 @@ import { Effect, Layer } from "effect"
 import { type AbandonedUpload, type Due, ProjectDuties, StaleEpoch } from "../../services/ProjectDuties.ts"
 import type { ProjectHandle } from "../../src/domain/Ids.ts"
 import { atomically, MemoryDatabase } from "../clients/Memory.ts"
+import { traced } from "../../src/telemetry/Spans.ts"
 
 /** Over the shared memory database; as strict as Postgres about epochs. */
 export const layer = Layer.effect(
@@ -24,7 +25,7 @@ export const layer = Layer.effect(
       })
 
     return ProjectDuties.of({
-      due: Effect.fn("ProjectDuties.due")(({ limit, staleSeconds }) =>
+      due: traced("ProjectDuties.due")(({ limit, staleSeconds }) =>
         atomically((now) => {
           const found = new Map<string, Due & { readonly since: number }>()
           const add = (project: ProjectHandle, since: number, sweep: boolean) => {
@@ -42,13 +43,13 @@ export const layer = Layer.effect(
           return Effect.succeed(first.map(({ project, reconcile, sweep }): Due => ({ project, sweep, reconcile })))
         }),
       ),
-      take: Effect.fn("ProjectDuties.take")((project) =>
+      take: traced("ProjectDuties.take")((project) =>
         Effect.sync(() => {
           const row = state.projects.get(project)
           return row && ++row.duty.epoch
         }),
       ),
-      fenceStale: Effect.fn("ProjectDuties.fenceStale")((project, epoch, { limit, staleSeconds }) =>
+      fenceStale: traced("ProjectDuties.fenceStale")((project, epoch, { limit, staleSeconds }) =>
         fenced(project, epoch, (now) =>
           stale(staleSeconds, now)
             .filter(({ upload }) => upload.project === project)
@@ -61,12 +62,12 @@ export const layer = Layer.effect(
             }),
         ),
       ),
-      forget: Effect.fn("ProjectDuties.forget")((project, epoch, id) =>
+      forget: traced("ProjectDuties.forget")((project, epoch, id) =>
         fenced(project, epoch, () => {
           if (state.artifacts.get(id)?.state === "fenced") state.artifacts.delete(id)
         }),
       ),
-      reconciled: Effect.fn("ProjectDuties.reconciled")((project, epoch, version) =>
+      reconciled: traced("ProjectDuties.reconciled")((project, epoch, version) =>
         fenced(project, epoch, (now) => {
           const duty = state.projects.get(project)?.duty
           if (duty === undefined) return

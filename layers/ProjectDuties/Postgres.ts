@@ -4,6 +4,7 @@ import { ProjectDuties, StaleEpoch } from "../../services/ProjectDuties.ts"
 import { ArtifactId, ProjectHandle } from "../../src/domain/Ids.ts"
 import { unavailable } from "../clients/sqlErrors.ts"
 import { decoder, Int8 } from "../MetadataStore/rows.ts"
+import { traced } from "../../src/telemetry/Spans.ts"
 
 const decodeDue = decoder(
   Schema.Array(Schema.Struct({ project: ProjectHandle, sweep: Schema.Boolean, reconcile: Schema.Boolean })),
@@ -17,7 +18,7 @@ const decodeForgotten = decoder(Schema.Struct({ current: Schema.Boolean }))
 const make = Effect.gen(function* () {
   const sql = yield* SqlClient.SqlClient
 
-  const due = Effect.fn("ProjectDuties.due")(
+  const due = traced("ProjectDuties.due")(
     function* ({ limit, staleSeconds }: { readonly staleSeconds: number; readonly limit: number }) {
       const rows = yield* sql`
         select project, bool_or(sweep) as sweep, bool_or(not sweep) as reconcile from (
@@ -34,7 +35,7 @@ const make = Effect.gen(function* () {
     Effect.catchTag("SqlError", unavailable("ProjectDuties.due")),
   )
 
-  const take = Effect.fn("ProjectDuties.take")(
+  const take = traced("ProjectDuties.take")(
     function* (project: ProjectHandle) {
       const rows = yield* sql`
         update project_duties set epoch = epoch + 1 where project = ${project}::text returning epoch`
@@ -43,7 +44,7 @@ const make = Effect.gen(function* () {
     Effect.catchTag("SqlError", unavailable("ProjectDuties.take")),
   )
 
-  const fenceStale = Effect.fn("ProjectDuties.fenceStale")(
+  const fenceStale = traced("ProjectDuties.fenceStale")(
     function* (
       project: ProjectHandle,
       epoch: number,
@@ -58,7 +59,7 @@ const make = Effect.gen(function* () {
     Effect.catchTag("SqlError", unavailable("ProjectDuties.fenceStale")),
   )
 
-  const forget = Effect.fn("ProjectDuties.forget")(
+  const forget = traced("ProjectDuties.forget")(
     function* (project: ProjectHandle, epoch: number, id: ArtifactId) {
       const rows = yield* sql`select forget_upload(${project}::text, ${epoch}::bigint, ${id}::text) as current`
       if (!(yield* decodeForgotten(rows[0])).current) return yield* new StaleEpoch({ project, epoch })
@@ -66,7 +67,7 @@ const make = Effect.gen(function* () {
     Effect.catchTag("SqlError", unavailable("ProjectDuties.forget")),
   )
 
-  const reconciled = Effect.fn("ProjectDuties.reconciled")(
+  const reconciled = traced("ProjectDuties.reconciled")(
     function* (project: ProjectHandle, epoch: number, version: number) {
       const rows = yield* sql`
         with looked as (

@@ -9,6 +9,7 @@ import {
   type ProjectRow,
   usageOf,
 } from "../clients/Memory.ts"
+import { traced } from "../../src/telemetry/Spans.ts"
 
 /** `defaultQuotaBytes` is the limit of projects without one of their own. */
 export const layer = (options: { readonly defaultQuotaBytes: number }) =>
@@ -20,7 +21,7 @@ export const layer = (options: { readonly defaultQuotaBytes: number }) =>
       const pending = (handle: string) =>
         [...state.artifacts.values()].filter((row) => row.state === "pending" && row.upload.project === handle)
       return {
-        put: Effect.fn("ProjectStore.put")((handle, quotaBytes) =>
+        put: traced("ProjectStore.put")((handle, quotaBytes) =>
           atomically((now) => {
             const known = state.projects.get(handle)
             if (known === undefined) {
@@ -44,10 +45,10 @@ export const layer = (options: { readonly defaultQuotaBytes: number }) =>
             return Effect.succeed(view(known))
           }),
         ),
-        get: Effect.fn("ProjectStore.get")((handle) =>
+        get: traced("ProjectStore.get")((handle) =>
           Effect.map(findProject(state, handle), (row) => ({ ...view(row), pendingCount: pending(handle).length })),
         ),
-        quotaSnapshot: Effect.fn("ProjectStore.quotaSnapshot")((handle) =>
+        quotaSnapshot: traced("ProjectStore.quotaSnapshot")((handle) =>
           Effect.map(findProject(state, handle), (row) => ({
             usage: view(row).usage,
             reservations: pending(handle).map((one) => ({ uploadId: one.upload.id, bytes: one.reservedBytes })),

@@ -5,6 +5,7 @@ import { Project, ProjectNotFound } from "../../src/domain/Project.ts"
 import { Usage } from "../../src/domain/Quota.ts"
 import { ProjectStore } from "../../services/ProjectStore.ts"
 import { unavailable } from "../clients/sqlErrors.ts"
+import { traced } from "../../src/telemetry/Spans.ts"
 
 const Row = Schema.Struct({
   handle: ProjectHandle,
@@ -47,7 +48,7 @@ const make = (options: { readonly defaultQuotaBytes: number }) =>
       )
 
     return ProjectStore.of({
-      put: Effect.fn("ProjectStore.put")(
+      put: traced("ProjectStore.put")(
         function* (handle, quotaBytes) {
           const wanted = quotaBytes ?? null
           const rows = yield* sql`
@@ -63,7 +64,7 @@ const make = (options: { readonly defaultQuotaBytes: number }) =>
         },
         Effect.catchTag("SqlError", unavailable("ProjectStore.put")),
       ),
-      get: Effect.fn("ProjectStore.get")(
+      get: traced("ProjectStore.get")(
         function* (handle) {
           const rows = yield* sql`
             select ${columns}, (select count(*) from artifacts
@@ -74,7 +75,7 @@ const make = (options: { readonly defaultQuotaBytes: number }) =>
         },
         Effect.catchTag("SqlError", unavailable("ProjectStore.get")),
       ),
-      quotaSnapshot: Effect.fn("ProjectStore.quotaSnapshot")(
+      quotaSnapshot: traced("ProjectStore.quotaSnapshot")(
         function* (handle) {
           const rows = yield* sql`
             select ${columns}, coalesce((select jsonb_agg(jsonb_build_object('uploadId', id, 'bytes', reserved_bytes))

@@ -4,6 +4,7 @@ import { QuotaExceeded, type Usage } from "../../src/domain/Quota.ts"
 import { ProjectStore, type QuotaSnapshot } from "../../services/ProjectStore.ts"
 import { type CounterReading, QuotaCounters } from "../../services/QuotaCounters.ts"
 import { DependencyUnavailable } from "../../services/Unavailable.ts"
+import { traced } from "../../src/telemetry/Spans.ts"
 
 /** Counters that are not there, or were made by another incarnation of their store. */
 export const missing = Symbol("missing counters")
@@ -93,17 +94,17 @@ export const rebuilding = (raw: RawCounters) =>
     return QuotaCounters.of({
       reserve: reserve("QuotaCounters.reserve"),
       extend: reserve("QuotaCounters.extend"),
-      renew: Effect.fn("QuotaCounters.renew")(function* (project, uploadId, bytes) {
+      renew: traced("QuotaCounters.renew")(function* (project, uploadId, bytes) {
         yield* present(project, "QuotaCounters.renew", raw.renew(project, uploadId, bytes))
       }),
       commit: (project, uploadId, usage) => commit(project, uploadId, usage),
       release: (project, uploadId) => release(project, uploadId, undefined),
       refund: (project, usage) => refund(project, undefined, usage),
-      usage: Effect.fn("QuotaCounters.usage")(function* (project) {
+      usage: traced("QuotaCounters.usage")(function* (project) {
         const { version: _, ...reading } = yield* present(project, "QuotaCounters.usage", raw.read(project))
         return reading
       }),
-      rebuild: Effect.fn("QuotaCounters.rebuild")(function* (project) {
+      rebuild: traced("QuotaCounters.rebuild")(function* (project) {
         const before = yield* raw.read(project)
         const snapshot = yield* projects.quotaSnapshot(project)
         // Read after the counters: a version they claim and Postgres has not reached means Postgres was restored. A

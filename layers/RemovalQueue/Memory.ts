@@ -1,6 +1,7 @@
 import { Effect, Layer } from "effect"
 import { parkedAfter, RemovalQueue } from "../../services/RemovalQueue.ts"
 import { atomically, MemoryDatabase } from "../clients/Memory.ts"
+import { traced } from "../../src/telemetry/Spans.ts"
 
 /** 1 s, 2 s, 4 s … at most 5 min; an hour for those that are parked. */
 const pauseMillis = (attempt: number) =>
@@ -9,7 +10,7 @@ const pauseMillis = (attempt: number) =>
 export const layer = Layer.effect(
   RemovalQueue,
   Effect.map(MemoryDatabase, (state) => ({
-    take: Effect.fn("RemovalQueue.take")((limit) =>
+    take: traced("RemovalQueue.take")((limit) =>
       atomically((now) =>
         Effect.succeed(
           [...state.removals]
@@ -24,7 +25,7 @@ export const layer = Layer.effect(
         ),
       ),
     ),
-    confirm: Effect.fn("RemovalQueue.confirm")((blobKey, attempt) =>
+    confirm: traced("RemovalQueue.confirm")((blobKey, attempt) =>
       Effect.sync(() => {
         if (attempt === undefined || state.removals.get(blobKey)?.attempt === attempt) state.removals.delete(blobKey)
       }),

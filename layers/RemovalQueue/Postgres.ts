@@ -3,6 +3,7 @@ import { Effect, Layer, Schema } from "effect"
 import { parkedAfter, RemovalQueue } from "../../services/RemovalQueue.ts"
 import { unavailable } from "../clients/sqlErrors.ts"
 import { decoder, Int8 } from "../MetadataStore/rows.ts"
+import { spanned, traced } from "../../src/telemetry/Spans.ts"
 
 const decodeTaken = decoder(Schema.Array(Schema.Struct({ blob_key: Schema.String, attempts: Schema.Int })))
 const decodeBacklog = decoder(Schema.Struct({ waiting: Int8, parked: Int8 }))
@@ -11,7 +12,7 @@ const make = Effect.gen(function* () {
   const sql = yield* SqlClient.SqlClient
 
   /** The pause doubles from 1 s to 5 min, and is an hour for those that are parked; it starts when the removal is handed out, so that a dead taker's comes back. */
-  const take = Effect.fn("RemovalQueue.take")(
+  const take = traced("RemovalQueue.take")(
     function* (limit: number) {
       const rows = yield* sql`
         update removals set attempts = attempts + 1,
@@ -26,7 +27,7 @@ const make = Effect.gen(function* () {
     Effect.catchTag("SqlError", unavailable("RemovalQueue.take")),
   )
 
-  const confirm = Effect.fn("RemovalQueue.confirm")(
+  const confirm = traced("RemovalQueue.confirm")(
     function* (blobKey: string, attempt?: number) {
       yield* sql`
         delete from removals where blob_key = ${blobKey}::text and attempts = coalesce(${attempt ?? null}::integer, attempts)`
@@ -38,7 +39,7 @@ const make = Effect.gen(function* () {
     select count(*) as waiting, count(*) filter (where attempts >= ${parkedAfter}::integer) as parked from removals`.pipe(
     Effect.flatMap((rows) => decodeBacklog(rows[0])),
     Effect.catchTag("SqlError", unavailable("RemovalQueue.backlog")),
-    Effect.withSpan("RemovalQueue.backlog"),
+    spanned("RemovalQueue.backlog"),
   )
 
   return RemovalQueue.of({ take, confirm, backlog })

@@ -1,12 +1,13 @@
 import { Chunk, DateTime, Effect, Stream } from "effect"
 import { BlobStore } from "../../services/BlobStore.ts"
 import { MetadataStore } from "../../services/MetadataStore.ts"
+import { traced } from "../telemetry/Spans.ts"
 
 /**
  * Lists the store for objects of at least `ageSeconds` that no row knows (written by a paused process after its upload
  * was swept) and removes them, with unfinished writes of that age.
  */
-export const orphanedBlobs = Effect.fn("Orphans.orphanedBlobs")(function* (ageSeconds: number) {
+export const orphanedBlobs = traced("Orphans.orphanedBlobs")(function* (ageSeconds: number) {
   const metadata = yield* MetadataStore
   const blobs = yield* BlobStore
   const before = DateTime.subtract(yield* DateTime.now, { seconds: ageSeconds })

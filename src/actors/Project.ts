@@ -5,6 +5,7 @@ import { ProjectDuties, type StaleEpoch } from "../../services/ProjectDuties.ts"
 import { QuotaCounters } from "../../services/QuotaCounters.ts"
 import { ProjectHandle } from "../domain/Ids.ts"
 import { Project } from "./ProjectProtocol.ts"
+import { traced } from "../telemetry/Spans.ts"
 
 /** Uploads ended in one sweep; the next tick finds the rest. */
 const sweepLimit = 200
@@ -13,11 +14,7 @@ const sweepLimit = 200
  * Ends uploads whose owner has been silent for `staleSeconds`: fenced first, so that no commit can succeed, then the
  * room is given back, the bytes removed and the row forgotten. A running upload renews itself and is never touched.
  */
-export const sweep = Effect.fn("Project.sweep")(function* (
-  project: ProjectHandle,
-  epoch: number,
-  staleSeconds: number,
-) {
+export const sweep = traced("Project.sweep")(function* (project: ProjectHandle, epoch: number, staleSeconds: number) {
   const duties = yield* ProjectDuties
   const blobs = yield* BlobStore
   const quota = yield* QuotaCounters
@@ -39,7 +36,7 @@ export const sweep = Effect.fn("Project.sweep")(function* (
 })
 
 /** Holds the counters against the books and says when to look again. */
-export const reconcile = Effect.fn("Project.reconcile")(function* (project: ProjectHandle, epoch: number) {
+export const reconcile = traced("Project.reconcile")(function* (project: ProjectHandle, epoch: number) {
   const version = yield* (yield* QuotaCounters).rebuild(project)
   yield* (yield* ProjectDuties).reconciled(project, epoch, version)
 })

@@ -1,12 +1,13 @@
 import { Effect, Layer } from "effect"
 import { BlobStore } from "../../services/BlobStore.ts"
 import { RemovalQueue } from "../../services/RemovalQueue.ts"
+import { traced } from "../telemetry/Spans.ts"
 
 /** Removals taken in one round. */
 const batch = 64
 
 /** One round: removes queued objects; what fails comes again after a growing pause. Returns how many were handed out. */
-export const removals = Effect.fn("Removals.round")(function* () {
+export const removals = traced("Removals.round")(function* () {
   const queue = yield* RemovalQueue
   const blobs = yield* BlobStore
   const due = yield* queue.take(batch)

@@ -7,6 +7,7 @@ import { ProjectDuties } from "../../services/ProjectDuties.ts"
 import type { SettingsShape } from "../Config.ts"
 import { Project } from "./ProjectProtocol.ts"
 import { orphanedBlobs } from "./Orphans.ts"
+import { traced } from "../telemetry/Spans.ts"
 
 /** Projects told of their work by one tick. */
 const tickLimit = 500
@@ -28,7 +29,7 @@ export const cronEvery = (seconds: number): Cron.Cron => {
 }
 
 /** Looks for projects with work and tells their actors; never waits for what they do. */
-export const tellProjects = Effect.fn("Ticks.tellProjects")(function* (staleSeconds: number, run: string) {
+export const tellProjects = traced("Ticks.tellProjects")(function* (staleSeconds: number, run: string) {
   const project = yield* Project.client
   const due = yield* (yield* ProjectDuties).due({ staleSeconds, limit: tickLimit })
   yield* Effect.forEach(
@@ -49,7 +50,7 @@ export const tellProjects = Effect.fn("Ticks.tellProjects")(function* (staleSeco
 })
 
 /** Forgets events past their retention, tokens a day past their claim's end, and old messages of the engine. */
-export const prune = Effect.fn("Ticks.prune")(function* (eventRetentionSeconds: number) {
+export const prune = traced("Ticks.prune")(function* (eventRetentionSeconds: number) {
   const events = yield* (yield* Outbox).prune(eventRetentionSeconds)
   const tokens = yield* (yield* ClaimStore).prune
   const messages = yield* (yield* ActorMessages).prune(messageAge)

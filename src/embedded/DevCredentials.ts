@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto"
 import { mkdir, open, readFile, rename } from "node:fs/promises"
 import { join } from "node:path"
 import { Effect, Schema } from "effect"
+import { traced } from "../telemetry/Spans.ts"
 
 /**
  * What an embedded node made for its developer at the first start, kept in `DATA_DIR/dev-credentials.json` (0600):
@@ -34,7 +35,7 @@ const unusable = (dataDir: string, what: string) =>
   })
 
 /** Replaces the file as a whole, synced, so that a crash leaves the old one or the new one. */
-export const save = Effect.fn("DevCredentials.save")(function* (dataDir: string, credentials: DevCredentials) {
+export const save = traced("DevCredentials.save")(function* (dataDir: string, credentials: DevCredentials) {
   yield* Effect.tryPromise({
     try: async () => {
       await mkdir(dataDir, { recursive: true })
@@ -53,7 +54,7 @@ export const save = Effect.fn("DevCredentials.save")(function* (dataDir: string,
 })
 
 /** Reads the file, or makes it at the first start. */
-export const loadOrMake = Effect.fn("DevCredentials.loadOrMake")(function* (dataDir: string) {
+export const loadOrMake = traced("DevCredentials.loadOrMake")(function* (dataDir: string) {
   const text = yield* Effect.tryPromise({
     try: () =>
       readFile(fileIn(dataDir), "utf8").catch((error: NodeJS.ErrnoException) => {

@@ -7,6 +7,7 @@ import { disposition } from "../domain/Preview.ts"
 import type { ProjectCaller } from "../domain/Principal.ts"
 import { apiError, unavailable } from "./ApiErrors.ts"
 import { timestamp } from "./ArtifactJson.ts"
+import { traced } from "../telemetry/Spans.ts"
 
 const mac = (secret: Redacted.Redacted, id: string, expires: string): Buffer =>
   createHmac("sha256", Redacted.value(secret)).update(`GET\n${id}\n${expires}`).digest()
@@ -19,7 +20,7 @@ const refused = apiError(403, "permission_denied", "The URL is not one that this
  * A URL for bytes the caller may read: the store's own when it has one, else signed by the node with its first
  * secret. `ttlSeconds` beyond the maximum is capped.
  */
-export const signUrl = Effect.fn("SignedUrls.sign")(function* (
+export const signUrl = traced("SignedUrls.sign")(function* (
   caller: ProjectCaller,
   id: string,
   ttlSeconds: number | undefined,
@@ -46,7 +47,7 @@ export const signUrl = Effect.fn("SignedUrls.sign")(function* (
 })
 
 /** Passes when any of the secrets signed this id and time, and the time is not over. */
-export const verifySignature = Effect.fn("SignedUrls.verify")(function* (
+export const verifySignature = traced("SignedUrls.verify")(function* (
   id: string,
   expires: string | undefined,
   signature: string | undefined,

@@ -20,6 +20,7 @@ import { ProjectNotFound } from "../domain/Project.ts"
 import { QuotaExceeded } from "../domain/Quota.ts"
 import { DependencyUnavailable } from "../../services/Unavailable.ts"
 import { UploadFenced } from "../../services/MetadataStore.ts"
+import { traced } from "../telemetry/Spans.ts"
 
 /** A body read to its end, and what its file turned out to be. */
 export interface Received {
@@ -54,7 +55,7 @@ const isRefusal = (error: unknown): error is Refusal => refusals.some((refusal) 
  * Reads the whole body: fields are judged as they come, the file goes through the hash into `openSink`'s sink. The
  * body's own claims about size and digest are held against what came.
  */
-export const receiveBody = Effect.fn("ContentHasher.receive")(function* (
+export const receiveBody = traced("ContentHasher.receive")(function* (
   receive: Receive,
   openSink: (fields: Readonly<Fields>) => Promise<FileSink>,
 ) {
@@ -105,7 +106,7 @@ export const receiveBody = Effect.fn("ContentHasher.receive")(function* (
 })
 
 /** Reads a body that was answered once already, stores none of it, and compares it with what was made then. */
-export const compareReplay = Effect.fn("publish.replay")(function* (receive: Receive, earlier: Artifact) {
+export const compareReplay = traced("publish.replay")(function* (receive: Receive, earlier: Artifact) {
   let size = 0
   const received = yield* receiveBody(receive, async () => ({
     write: (chunk) => {

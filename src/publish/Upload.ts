@@ -8,6 +8,7 @@ import { DependencyUnavailable } from "../../services/Unavailable.ts"
 import type { Fields } from "./Fields.ts"
 import type { FileSink } from "./Receive.ts"
 import { BadRequest, PayloadTooLarge } from "./Refusals.ts"
+import { traced } from "../telemetry/Spans.ts"
 
 /** What a multipart body may hold besides its file: names, metadata, boundaries and headers, generously. Bytes. */
 export const bodyOverheadBytes = 128 * 1024
@@ -39,7 +40,7 @@ const stepFor = (received: number) => Math.min(maximalStep, Math.max(minimalStep
  * The way of the bytes: into the blob store, never past what is reserved. The reservation grows in steps; the step that
  * the project has no room for ends the upload.
  */
-export const openSink = Effect.fn("BlobStore.open")(function* (upload: Upload) {
+export const openSink = traced("BlobStore.open")(function* (upload: Upload) {
   const { maxArtifactBytes } = yield* Settings
   const quota = yield* QuotaCounters
   const blobs = yield* BlobStore
@@ -113,7 +114,7 @@ export const keepAlive = (upload: Upload) =>
  * Gives an upload up: its room first, then the row is fenced so that no commit can succeed, then the bytes go, then the
  * row. A commit that was sent and never answered may have won against the fence: its artifact keeps its bytes.
  */
-const cleanUp = Effect.fn("publish.abandon")(function* (upload: Upload) {
+const cleanUp = traced("publish.abandon")(function* (upload: Upload) {
   const metadata = yield* MetadataStore
   const quota = yield* QuotaCounters
   const blobs = yield* BlobStore

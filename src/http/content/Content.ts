@@ -9,6 +9,7 @@ import { disposition, mayPreview, previewPolicy } from "../../domain/Preview.ts"
 import { apiError } from "../ApiErrors.ts"
 import { evaluate } from "./Conditions.ts"
 import { sendBytes } from "./SendLoop.ts"
+import { traced } from "../../telemetry/Spans.ts"
 
 const { toServerResponse } = NodeHttpServerRequest
 
@@ -39,7 +40,7 @@ const representation = (artifact: Artifact): Record<string, string> => {
  * Serves an artifact's bytes, or what the request's conditions ask for instead. The reader is open before the first
  * header goes out, so that a store that is away is still a clean 503; after that a fault cuts the connection.
  */
-export const serveContent = Effect.fn("Content.serve")(function* (
+export const serveContent = traced("Content.serve")(function* (
   request: HttpServerRequest.HttpServerRequest,
   found: { readonly artifact: Artifact; readonly blobKey: string },
 ) {
