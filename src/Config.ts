@@ -1,4 +1,4 @@
-import { Config, ConfigError, Context, Effect, Either, Layer, Option, Redacted } from "effect"
+import { Config, ConfigError, Context, Effect, Either, Layer, LogLevel, Option, Redacted } from "effect"
 
 /**
  * Everything the environment decides, read once at start. Absent optional keys are `undefined`; sizes are bytes, times
@@ -57,6 +57,11 @@ export interface SettingsShape {
   readonly abandonedAfterSeconds: number
   readonly orphanSweepSeconds: number
   readonly orphanAgeSeconds: number
+  /** Of `/metrics`; 0: whatever the system chooses. */
+  readonly metricsPort: number
+  /** Where spans go by OTLP/HTTP; absent: nowhere. */
+  readonly otlpEndpoint: string | undefined
+  readonly logLevel: LogLevel.LogLevel
 }
 
 export class Settings extends Context.Tag("src/Config/Settings")<Settings, SettingsShape>() {}
@@ -114,6 +119,18 @@ const connectionUrl = (key: string, protocols: ReadonlyArray<string>) =>
         : Either.left(refuse(key, `must be a URL of ${protocols.join(" or ")}`))
     }),
   )
+
+const levels = { debug: LogLevel.Debug, info: LogLevel.Info, warning: LogLevel.Warning, error: LogLevel.Error }
+
+const logLevel = Config.string("LOG_LEVEL").pipe(
+  Config.mapOrFail((text) => {
+    const level = Object.entries(levels).find(([name]) => name === text)?.[1]
+    return level === undefined
+      ? Either.left(refuse("LOG_LEVEL", `must be one of ${Object.keys(levels).join(", ")}`))
+      : Either.right(level)
+  }),
+  Config.withDefault(levels.info),
+)
 
 const loopback = new Set(["localhost", "127.0.0.1", "[::1]"])
 
@@ -238,6 +255,9 @@ const make = Effect.gen(function* () {
     abandonedAfterSeconds: yield* integer("ABANDONED_AFTER_SECONDS", 45, 1, 3600),
     orphanSweepSeconds: yield* integer("ORPHAN_SWEEP_SECONDS", 900, 1, 3600),
     orphanAgeSeconds: yield* integer("ORPHAN_AGE_SECONDS", 1800, 1, 86_400),
+    metricsPort: yield* integer("METRICS_PORT", 9464, 0, 65_535),
+    otlpEndpoint: yield* optionalUrl("OTEL_EXPORTER_OTLP_ENDPOINT", ["http:", "https:"]),
+    logLevel: yield* logLevel,
   })
 })
 

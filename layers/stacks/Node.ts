@@ -7,6 +7,10 @@ import { welcome } from "../../src/embedded/Welcome.ts"
 import * as HttpServer from "../../src/http/HttpServer.ts"
 import * as Readiness from "../../src/http/Readiness.ts"
 import { checkStoreIdentity } from "../../src/Startup.ts"
+import * as Backlog from "../../src/telemetry/Backlog.ts"
+import * as Logs from "../../src/telemetry/Logs.ts"
+import * as MetricsServer from "../../src/telemetry/MetricsServer.ts"
+import * as Tracing from "../../src/telemetry/Tracing.ts"
 import * as DataDirLock from "../clients/DataDirLock.ts"
 import * as Cluster from "./Cluster.ts"
 import * as Embedded from "./Embedded.ts"
@@ -17,7 +21,10 @@ import * as Production from "./Production.ts"
  * requests take, and the actors move to other pods at once. What both stand on goes after that.
  */
 const served = <A extends Sharding.Sharding, E, R>(settings: SettingsShape, cluster: Layer.Layer<A, E, R>) =>
-  Layer.merge(HttpServer.layer, Actors.layer(settings).pipe(Layer.provide(cluster))).pipe(
+  Layer.merge(
+    HttpServer.layer.pipe(Tracing.exported(settings)),
+    Layer.merge(Actors.layer(settings).pipe(Layer.provide(cluster)), Backlog.layer),
+  ).pipe(
     Layer.provide(Readiness.layer({ redis: settings.production !== undefined })),
     Layer.provideMerge(checkStoreIdentity),
   )
@@ -45,13 +52,16 @@ type StartFault =
   | Layer.Layer.Error<ReturnType<typeof Production.cluster>>
   | Layer.Layer.Error<ReturnType<typeof Production.layer>>
 
-/** The whole node, as its settings say. */
+const node = (settings: SettingsShape): Layer.Layer<never, StartFault> =>
+  settings.production
+    ? Layer.discard(served(settings, Production.cluster(settings, settings.production))).pipe(
+        Layer.provide(Production.layer(settings, settings.production)),
+      )
+    : Layer.discard(embedded(settings))
+
+/** The whole node, as its settings say. Its signals are there before it is, and until it has drained. */
 export const layer = Layer.unwrapEffect(
-  Effect.map(Settings, (settings): Layer.Layer<never, StartFault> =>
-    settings.production
-      ? Layer.discard(served(settings, Production.cluster(settings, settings.production))).pipe(
-          Layer.provide(Production.layer(settings, settings.production)),
-        )
-      : Layer.discard(embedded(settings)),
+  Effect.map(Settings, (settings) =>
+    node(settings).pipe(Tracing.off, Layer.provide(MetricsServer.layer), Layer.provide(Logs.layer(settings))),
   ),
 )

@@ -1,11 +1,14 @@
 import { join } from "node:path"
 import { Layer } from "effect"
+import { EventBus } from "../../services/EventBus.ts"
+import { QuotaCounters } from "../../services/QuotaCounters.ts"
 import type { SettingsShape } from "../../src/Config.ts"
+import { observe } from "../../src/telemetry/Dependencies.ts"
 import * as Postgres from "../clients/Postgres.ts"
 import * as Redis from "../clients/Redis.ts"
-import * as EventBus from "../EventBus/RedisStream.ts"
+import * as Stream from "../EventBus/RedisStream.ts"
 import * as Migrations from "../migrations/Migrations.ts"
-import * as QuotaCounters from "../QuotaCounters/Redis.ts"
+import * as Counters from "../QuotaCounters/Redis.ts"
 import * as Wakeup from "../Wakeup/Postgres.ts"
 import * as Cluster from "./Cluster.ts"
 import { blobs, database } from "./Services.ts"
@@ -16,9 +19,12 @@ export const layer = (settings: SettingsShape, urls: NonNullable<SettingsShape["
     Layer.provideMerge(Postgres.layer({ url: urls.databaseUrl, poolSize: settings.databasePoolSize })),
   )
   const redis = Redis.layer({ url: urls.redisUrl })
-  const bus = EventBus.layer({ streamKey: settings.eventStreamKey, maxLength: settings.eventStreamMaxLength })
+  const bus = Stream.layer({ streamKey: settings.eventStreamKey, maxLength: settings.eventStreamMaxLength }).pipe(
+    observe(EventBus, "redis"),
+  )
+  const counters = Counters.layer.pipe(observe(QuotaCounters, "redis"))
   const wakeup = Wakeup.layer({ url: urls.databaseUrl })
-  return Layer.mergeAll(QuotaCounters.layer, bus, wakeup, blobs(settings, join(settings.dataDir, "blobs"))).pipe(
+  return Layer.mergeAll(counters, bus, wakeup, blobs(settings, join(settings.dataDir, "blobs"))).pipe(
     Layer.provideMerge(database(settings)),
     Layer.provide(Layer.merge(postgres, redis)),
   )

@@ -1,38 +1,53 @@
 import { Layer } from "effect"
+import { ActorMessages } from "../../services/ActorMessages.ts"
+import { Authenticator } from "../../services/Authenticator.ts"
+import { BlobStore } from "../../services/BlobStore.ts"
+import { ClaimStore } from "../../services/ClaimStore.ts"
+import { LeaseVerifier } from "../../services/LeaseVerifier.ts"
+import { MetadataStore } from "../../services/MetadataStore.ts"
+import { Outbox } from "../../services/Outbox.ts"
+import { ProjectDuties } from "../../services/ProjectDuties.ts"
+import { ProjectStore } from "../../services/ProjectStore.ts"
+import { RemovalQueue } from "../../services/RemovalQueue.ts"
 import { Settings, type SettingsShape } from "../../src/Config.ts"
-import * as ActorMessages from "../ActorMessages/Postgres.ts"
-import * as Authenticator from "../Authenticator/Postgres.ts"
+import { observe } from "../../src/telemetry/Dependencies.ts"
+import * as Messages from "../ActorMessages/Postgres.ts"
+import * as Authenticators from "../Authenticator/Postgres.ts"
 import * as BlobFiles from "../BlobStore/FileSystem.ts"
 import * as BlobS3 from "../BlobStore/S3.ts"
-import * as ClaimStore from "../ClaimStore/Postgres.ts"
+import * as ClaimStores from "../ClaimStore/Postgres.ts"
 import * as S3Client from "../clients/S3.ts"
 import * as ContentHasher from "../ContentHasher/NodeCrypto.ts"
 import * as Ids from "../Ids/Random.ts"
 import * as Claims from "../LeaseVerifier/Claims.ts"
 import * as Introspection from "../LeaseVerifier/Introspection.ts"
-import * as MetadataStore from "../MetadataStore/Postgres.ts"
-import * as Outbox from "../Outbox/Postgres.ts"
-import * as ProjectDuties from "../ProjectDuties/Postgres.ts"
-import * as ProjectStore from "../ProjectStore/Postgres.ts"
-import * as RemovalQueue from "../RemovalQueue/Postgres.ts"
+import * as MetadataStores from "../MetadataStore/Postgres.ts"
+import * as Outboxes from "../Outbox/Postgres.ts"
+import * as Duties from "../ProjectDuties/Postgres.ts"
+import * as ProjectStores from "../ProjectStore/Postgres.ts"
+import * as RemovalQueues from "../RemovalQueue/Postgres.ts"
 
-/** What both nodes share: everything that needs a SqlClient and nothing else. */
+/** What both nodes share: everything that needs a SqlClient and nothing else, its operations timed. */
 export const database = (settings: SettingsShape) => {
   const quota = { defaultQuotaBytes: settings.defaultQuotaBytes }
-  const lease = settings.leaseIntrospection ? Introspection.layer(settings.leaseIntrospection) : Claims.layer
+  const lease = settings.leaseIntrospection
+    ? observe(LeaseVerifier, "lease_introspection")(Introspection.layer(settings.leaseIntrospection))
+    : observe(LeaseVerifier, "postgres", { remembered: ["verify"] })(Claims.layer)
   return Layer.mergeAll(
-    ProjectStore.layer(quota),
-    ProjectDuties.layer,
-    ActorMessages.layer,
-    Authenticator.layer,
-    ClaimStore.layer,
+    ProjectStores.layer(quota).pipe(observe(ProjectStore, "postgres")),
+    Duties.layer.pipe(observe(ProjectDuties, "postgres")),
+    Messages.layer.pipe(observe(ActorMessages, "postgres")),
+    Authenticators.layer.pipe(observe(Authenticator, "postgres", { remembered: ["authenticate"] })),
+    ClaimStores.layer.pipe(observe(ClaimStore, "postgres")),
     lease,
-    MetadataStore.layer(quota),
-    Outbox.layer,
-    RemovalQueue.layer,
+    MetadataStores.layer(quota).pipe(observe(MetadataStore, "postgres")),
+    Outboxes.layer.pipe(observe(Outbox, "postgres")),
+    RemovalQueues.layer.pipe(observe(RemovalQueue, "postgres")),
   ).pipe(Layer.provideMerge(Layer.mergeAll(Ids.layer, ContentHasher.layer, Layer.succeed(Settings, settings))))
 }
 
 /** S3 when a bucket is named, else files under `directory`. */
 export const blobs = (settings: SettingsShape, directory: string) =>
-  settings.s3 ? BlobS3.layer.pipe(Layer.provide(S3Client.layer(settings.s3))) : BlobFiles.layer({ directory })
+  (settings.s3 ? BlobS3.layer.pipe(Layer.provide(S3Client.layer(settings.s3))) : BlobFiles.layer({ directory })).pipe(
+    observe(BlobStore, "blob_store", { later: { open: "finish" } }),
+  )

@@ -4,6 +4,8 @@ import { Outbox, type OutboxState } from "../../services/Outbox.ts"
 import { Wakeup } from "../../services/Wakeup.ts"
 import type { SourceEvent } from "../domain/SourceEvent.ts"
 import { encodeSourceEvent } from "../domain/SourceEventJson.ts"
+import { refills, restores } from "../telemetry/Relay.ts"
+import { traced } from "../telemetry/Spans.ts"
 
 /** Events moved in one step. */
 const batch = 500
@@ -21,7 +23,7 @@ const entryOf = (event: SourceEvent): BusEntry => ({
  * was moved. Any number of relays may run rounds at once: each append is conditional on the stream's top, and what to do
  * when it is elsewhere is decided from the outbox alone.
  */
-export const relayRound = Effect.fn("EventRelay.round")(function* () {
+export const relayRound = traced("EventRelay.round")(function* () {
   const outbox = yield* Outbox
   const bus = yield* EventBus
   const sequenced = yield* outbox.sequence(batch)
@@ -65,15 +67,6 @@ const consecutive = (events: ReadonlyArray<SourceEvent>): ReadonlyArray<SourceEv
   const gap = events.findIndex((event, index) => index > 0 && event.sequence !== (events[index - 1]?.sequence ?? 0) + 1)
   return gap === -1 ? events : events.slice(0, gap)
 }
-
-const restores = Metric.counter("artifact_event_relay_restores", {
-  description: "How often the event stream was found ahead of Postgres, which must have been restored.",
-  incremental: true,
-})
-const refills = Metric.counter("artifact_event_relay_refills", {
-  description: "How often the event stream was found to have lost entries and was refilled.",
-  incremental: true,
-})
 
 /**
  * The stream is ahead of Postgres, or holds other events: new sequences go above its top. Never taken for an append. The

@@ -1,5 +1,6 @@
 import { Effect, Fiber } from "effect"
 import type { ProjectCaller } from "../domain/Principal.ts"
+import { concerning } from "../telemetry/Subject.ts"
 import { BlobStore } from "../../services/BlobStore.ts"
 import { Ids } from "../../services/Ids.ts"
 import { MetadataStore } from "../../services/MetadataStore.ts"
@@ -7,6 +8,7 @@ import { QuotaCounters } from "../../services/QuotaCounters.ts"
 import { RemovalQueue } from "../../services/RemovalQueue.ts"
 import { DependencyUnavailable } from "../../services/Unavailable.ts"
 import { Wakeup } from "../../services/Wakeup.ts"
+import { traced } from "../telemetry/Spans.ts"
 
 /** How long a caller waits for the object's removal; the queue goes on after that. */
 const removalPatience = "2 seconds"
@@ -16,13 +18,15 @@ const removalPatience = "2 seconds"
  * Succeeds once the object is gone for certain; `DependencyUnavailable` means that it is a tombstone already and its
  * removal goes on. Repeats are harmless and free nothing twice.
  */
-export const deleteArtifact = Effect.fn("delete")(function* (caller: ProjectCaller, id: string) {
+export const deleteArtifact = traced("delete")(function* (caller: ProjectCaller, id: string) {
   const metadata = yield* MetadataStore
   const quota = yield* QuotaCounters
   const wakeup = yield* Wakeup
+  yield* concerning({ project: caller.project, artifactId: id })
   const { blobKey, usage } = yield* metadata.remove(caller, id, yield* (yield* Ids).event).pipe(Effect.uninterruptible)
   const removal = blobKey === undefined ? Effect.void : removed(blobKey)
   if (usage === undefined) return yield* removal
+  yield* Effect.logDebug("deleted")
   yield* wakeup.ring
   // Side by side, so that a Redis that is away does not hold up what needs none; reconciliation makes up for it.
   const removing = yield* Effect.fork(removal)

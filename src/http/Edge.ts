@@ -1,6 +1,7 @@
 import { HttpApiError, HttpApp, HttpServerError, HttpServerRequest, HttpServerResponse } from "@effect/platform"
 import { NodeHttpServerRequest } from "@effect/platform-node"
 import { Cause, Effect } from "effect"
+import { refused } from "../telemetry/Refused.ts"
 import { ApiError, badRequest, internal, notFound } from "./ApiErrors.ts"
 import { describeIssues } from "./JsonBody.ts"
 import { answerEarly, bodyPending } from "./upload/EarlyAnswer.ts"
@@ -9,12 +10,7 @@ const { toIncomingMessage, toServerResponse } = NodeHttpServerRequest
 
 /** A fault nobody foresaw: a line in the log with the request's id, and words without a cause for the caller. */
 const fault = (request: HttpServerRequest.HttpServerRequest, cause: Cause.Cause<unknown>) =>
-  Effect.as(
-    Effect.logError(`${request.method} ${pathOf(request)} failed`, cause).pipe(
-      Effect.annotateLogs("request_id", String(toServerResponse(request).getHeader("x-request-id") ?? "")),
-    ),
-    internal,
-  )
+  Effect.as(Effect.logError(`${request.method} ${pathOf(request)} failed`, cause), internal)
 
 /** The path alone: a query may hold a signature. */
 const pathOf = (request: HttpServerRequest.HttpServerRequest) => request.url.split("?", 1)[0] ?? ""
@@ -35,6 +31,7 @@ const send = (
   request: HttpServerRequest.HttpServerRequest,
   error: ApiError,
 ): Effect.Effect<HttpServerResponse.HttpServerResponse> => {
+  refused(error.error.code)
   const req = toIncomingMessage(request)
   const res = toServerResponse(request)
   if (res.headersSent) {

@@ -1,11 +1,4 @@
-import {
-  HttpApiBuilder,
-  HttpApiSwagger,
-  type HttpApp,
-  HttpMiddleware,
-  HttpServer,
-  type HttpServerRequest,
-} from "@effect/platform"
+import { HttpApiBuilder, HttpApiSwagger, type HttpApp, HttpMiddleware, HttpServer } from "@effect/platform"
 import { NodeHttpServer } from "@effect/platform-node"
 import { Context, Effect, Layer } from "effect"
 import { Settings } from "../Config.ts"
@@ -21,6 +14,7 @@ import * as EventHub from "./events/EventHub.ts"
 import { EventsHttp } from "./EventsHttp.ts"
 import { HealthHttp, SignedHttp } from "./PublicHttp.ts"
 import { makeServer } from "./Server.ts"
+import { traced } from "./Trace.ts"
 import * as UploadGate from "./UploadGate.ts"
 
 /** All groups of the API over their handlers. */
@@ -40,17 +34,13 @@ const listener = Layer.scopedContext(
   }),
 )
 
-/** Requests too frequent and too alike for a trace each. */
-const hot = (request: HttpServerRequest.HttpServerRequest): boolean =>
-  request.url === "/healthz" || request.url === "/readyz" || /\/content(?:\?|$)/.test(request.url)
-
-/** Every request with its answer in the one shape that errors have, and counted while it runs. */
+/** Every request with its answer in the one shape that errors have, its span, and counted while it runs. */
 const middleware = HttpApiBuilder.middleware(
   Effect.map(
     Drain.Drain,
     ({ counted }) =>
       (app: HttpApp.Default) =>
-        counted(envelopes(app)),
+        counted(traced(envelopes(app))),
   ),
 )
 
@@ -65,5 +55,5 @@ export const layer = Layer.scopedDiscard(Effect.flatMap(Drain.Drain, ({ run }) =
   Layer.provide(api),
   Layer.provideMerge(listener),
   Layer.provide(NodeHttpServer.layerContext),
-  HttpMiddleware.withTracerDisabledWhen(hot),
+  HttpMiddleware.withTracerDisabledWhen(() => true),
 )

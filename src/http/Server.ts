@@ -1,18 +1,27 @@
 import { randomUUID } from "node:crypto"
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
 import type { Duplex } from "node:stream"
+import { refused } from "../telemetry/Refused.ts"
+import { observeRequest } from "../telemetry/Requests.ts"
+import type { ErrorCode } from "./ApiErrors.ts"
 import { headMillis } from "./Connections.ts"
+import { routeOf } from "./Routes.ts"
 import { answerEarly, markAwaitsContinue } from "./upload/EarlyAnswer.ts"
 
 const requestIdRule = /^[A-Za-z0-9._-]{1,128}$/
 
-const envelope = (code: string, message: string) => JSON.stringify({ error: { code, message } })
+/** The body of a refusal, counted as one. */
+const envelope = (code: ErrorCode, message: string) => {
+  refused(code)
+  return JSON.stringify({ error: { code, message } })
+}
 
-/** What every answer carries, streamed ones included: the request's id, and that its type is meant. */
+/** What every answer carries, streamed ones included: the request's id, and that its type is meant. And it is counted. */
 const prepare = (req: IncomingMessage, res: ServerResponse): void => {
   const given = req.headers["x-request-id"]
   res.setHeader("x-request-id", typeof given === "string" && requestIdRule.test(given) ? given : randomUUID())
   res.setHeader("x-content-type-options", "nosniff")
+  observeRequest(routeOf(req.url ?? ""), req, res)
 }
 
 /** Bytes that are not HTTP, or headers beyond the limits: one small envelope, unless an answer has begun. */

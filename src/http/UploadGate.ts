@@ -1,8 +1,7 @@
-import { Context, Effect, Layer, Metric, type Scope } from "effect"
+import { Context, Effect, Layer, type Scope } from "effect"
 import { Settings } from "../Config.ts"
+import { moved, openUploads } from "../telemetry/Transfers.ts"
 import { type ApiError, unavailable } from "./ApiErrors.ts"
-
-const openUploads = Metric.gauge("artifact_open_uploads", { description: "Uploads on their way through this node." })
 
 /** How many uploads this node has open at once; what memory depends on. */
 export class UploadGate extends Context.Tag("src/http/UploadGate")<
@@ -18,9 +17,9 @@ export const layer = Layer.effect(
   Effect.map(Settings, ({ maxOpenUploads }) => {
     let open = 0
     const move = (by: 1 | -1) =>
-      Effect.suspend(() => {
+      Effect.sync(() => {
         open += by
-        return Metric.set(openUploads, open)
+        moved(openUploads, by)
       })
     return UploadGate.of({
       enter: Effect.suspend(() =>

@@ -8,16 +8,18 @@ import { type CommitRequest, MetadataStore, type PendingUpload, UploadFenced } f
 import { QuotaCounters } from "../../services/QuotaCounters.ts"
 import type { DependencyUnavailable } from "../../services/Unavailable.ts"
 import { Wakeup } from "../../services/Wakeup.ts"
+import { concerning } from "../telemetry/Subject.ts"
 import { compareReplay, receiveBody } from "./Body.ts"
 import { BadRequest, IdempotencyInProgress, PayloadTooLarge } from "./Refusals.ts"
 import type { Published, PublishRequest } from "./Request.ts"
 import { abandon, bodyOverheadBytes, firstRequest, keepAlive, openSink, type Upload } from "./Upload.ts"
+import { traced } from "../telemetry/Spans.ts"
 
 /**
  * Publishes one file: the rows 2 to 9 of the walk of an upload, in order. Fails with the refusal of the row that said
  * no; whatever the rows before it had taken is given back then.
  */
-export const publish = Effect.fn("publish")(function* (request: PublishRequest) {
+export const publish = traced("publish")(function* (request: PublishRequest) {
   yield* checkHead(request)
   const admission = yield* verifyLease(request)
   if (admission._tag === "Replay") return yield* replay(request, admission.artifact)
@@ -27,6 +29,7 @@ export const publish = Effect.fn("publish")(function* (request: PublishRequest) 
   const received = yield* transfer(request, begun.upload)
   const proof = yield* confirmLease(request, admission.claim)
   const artifact = yield* commit(request, begun, admission.claim, received, proof)
+  yield* Effect.logDebug("published")
   const published: Published = { status: 201, artifact }
   return published
 }, Effect.scoped)
@@ -77,6 +80,7 @@ const begin = Effect.fnUntraced(function* (request: PublishRequest, claim: Claim
   const id = yield* (yield* Ids).artifact
   const { project, principal } = request.caller
   const upload: Upload = { id, project, blobKey: `${project}/${id}`, reservedBytes: 0 }
+  yield* concerning({ project, artifactId: id })
   const state: { end: "open" | "committed" | "unknown" } = { end: "open" }
   const outcome = yield* Effect.acquireRelease(
     metadata.begin({

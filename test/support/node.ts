@@ -5,7 +5,7 @@ import { freePort } from "./ports.ts"
 import { spawnRecorded, waitForHttp200 } from "./processes.ts"
 
 export interface NodeOptions {
-  /** The whole configuration: nothing but PATH and HOME is inherited. HOST and PORT may be given too. */
+  /** The whole configuration: nothing but PATH and HOME is inherited. HOST, PORT and METRICS_PORT may be given too. */
   readonly env: Readonly<Record<string, string>>
   readonly args?: ReadonlyArray<string>
   /** How long until /readyz answers 200, in milliseconds; default 60,000. */
@@ -42,6 +42,7 @@ export const startNode = async (options: NodeOptions): Promise<ProductNode> => {
     PATH: process.env["PATH"] ?? "",
     HOME: process.env["HOME"] ?? "",
     HOST: "127.0.0.1",
+    METRICS_PORT: "0",
     ...options.env,
     PORT: port,
   }

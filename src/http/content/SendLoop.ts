@@ -1,6 +1,7 @@
 import type { ServerResponse } from "node:http"
 import type { BlobReader } from "../../../services/BlobStore.ts"
 import type { RunningHash } from "../../../services/ContentHasher.ts"
+import { bytesSent, moved, openDownloads } from "../../telemetry/Transfers.ts"
 
 /** The bytes that came out of the store are not those that went in. */
 export class WrongBytes extends Error {
@@ -32,17 +33,23 @@ export const sendBytes = async (
   verify: { readonly hash: RunningHash; readonly sha256: string } | undefined,
 ): Promise<void> => {
   let sent = 0
-  while (sent < length) {
-    const chunk = await reader.next()
-    if (chunk === undefined) throw new WrongBytes(`the store ended after ${sent} of ${length} bytes`)
-    if (chunk.length === 0) continue
-    sent += chunk.length
-    if (sent > length) throw new WrongBytes(`the store gave more than ${length} bytes`)
-    verify?.hash.update(chunk)
-    const last = sent === length
-    if (last && verify !== undefined && verify.hash.digest().sha256 !== verify.sha256)
-      throw new WrongBytes("the bytes do not match their SHA-256")
-    await written(res, chunk, last)
+  moved(openDownloads, 1)
+  try {
+    while (sent < length) {
+      const chunk = await reader.next()
+      if (chunk === undefined) throw new WrongBytes(`the store ended after ${sent} of ${length} bytes`)
+      if (chunk.length === 0) continue
+      sent += chunk.length
+      if (sent > length) throw new WrongBytes(`the store gave more than ${length} bytes`)
+      verify?.hash.update(chunk)
+      const last = sent === length
+      if (last && verify !== undefined && verify.hash.digest().sha256 !== verify.sha256)
+        throw new WrongBytes("the bytes do not match their SHA-256")
+      await written(res, chunk, last)
+      bytesSent(chunk.length)
+    }
+    if (length === 0) res.end()
+  } finally {
+    moved(openDownloads, -1)
   }
-  if (length === 0) res.end()
 }

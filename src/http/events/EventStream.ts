@@ -5,9 +5,11 @@ import { Outbox } from "../../../services/Outbox.ts"
 import type { ProjectCaller } from "../../domain/Principal.ts"
 import type { SourceEvent } from "../../domain/SourceEvent.ts"
 import { encodeSourceEvent } from "../../domain/SourceEventJson.ts"
+import { moved, openEventStreams } from "../../telemetry/Transfers.ts"
 import { apiError, badRequest } from "../ApiErrors.ts"
 import { Readiness } from "../Readiness.ts"
 import { EventHub } from "./EventHub.ts"
+import { traced } from "../../telemetry/Spans.ts"
 
 const pageSize = 200
 const heartbeatMillis = 15_000
@@ -22,7 +24,7 @@ const position = (text: string | undefined, what: string) =>
       : Effect.fail(badRequest(`${what} must be the sequence of an event.`))
 
 /** Where to go on from: the larger of both positions, or now. Refused when events in between are no longer retained. */
-export const startingPoint = Effect.fn("Events.startingPoint")(function* (
+export const startingPoint = traced("Events.startingPoint")(function* (
   lastEventId: string | undefined,
   after: string | undefined,
 ) {
@@ -57,7 +59,7 @@ const farewell = Effect.map(Random.nextIntBetween(500, 2000), (pause) => `retry:
  * Sends the caller's events after `from` until the client leaves, the key dies, the node drains or the database is
  * away; a client that comes back with the last id it saw misses nothing.
  */
-export const streamEvents = Effect.fn("Events.stream")(function* (
+export const streamEvents = traced("Events.stream")(function* (
   res: ServerResponse,
   caller: ProjectCaller,
   from: number,
@@ -65,6 +67,10 @@ export const streamEvents = Effect.fn("Events.stream")(function* (
   const outbox = yield* Outbox
   const authenticator = yield* Authenticator
   const readiness = yield* Readiness
+  yield* Effect.acquireRelease(
+    Effect.sync(() => moved(openEventStreams, 1)),
+    () => Effect.sync(() => moved(openEventStreams, -1)),
+  )
   const watcher = yield* (yield* EventHub).watch(caller.project)
 
   res.writeHead(200, {

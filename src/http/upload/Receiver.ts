@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from "node:http"
 import { BadRequest, ClientGone, UploadStalled } from "../../publish/Refusals.ts"
 import { releaseBytes } from "../../domain/Bytes.ts"
 import type { FileSink, ReceiveHandlers } from "../../publish/Receive.ts"
+import { bytesReceived } from "../../telemetry/Transfers.ts"
 import { continueIfAsked } from "./EarlyAnswer.ts"
 import { makeParser } from "./MultipartParser.ts"
 import { parseBoundary, type PartInfo } from "./PartHeaders.ts"
@@ -134,6 +135,7 @@ export const receiveMultipart = (req: IncomingMessage, res: ServerResponse, opti
 
     const onData = (chunk: Buffer) => {
       idle.refresh()
+      bytesReceived(chunk.length)
       guarded(() => {
         const bytes = parser.push(chunk)
         if (bytes !== chunk) releaseBytes(chunk)
