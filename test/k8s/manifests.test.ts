@@ -27,9 +27,6 @@ const settingsOf = (environment: Readonly<Record<string, string>>) =>
     Effect.runPromise,
   )
 
-/** Keys that are agreed and come with the parts of the node that read them. */
-const announced = new Set(["METRICS_PORT"])
-
 /** What the production overlay expects to find in the cluster. */
 const secret = {
   DATABASE_URL: "postgres://plane:secret@postgres.internal:5432/artifacts?sslmode=verify-full",
@@ -60,7 +57,7 @@ describe.each(overlays)("overlay $name", (overlay) => {
     const table = textOf("README.md").split("## Configuration")[1]?.split("\n## ")[0] ?? ""
     const documented = new Set([...table.matchAll(/`([A-Z0-9_]+)`/g)].map((match) => match[1]))
     const set = [...Object.keys(settings), ...fields.map(([name]) => String(name))]
-    expect(set.filter((key) => !documented.has(key) && !foreign.has(key) && !announced.has(key))).toEqual([])
+    expect(set.filter((key) => !documented.has(key) && !foreign.has(key))).toEqual([])
 
     expect(fields).toEqual([
       ["RUNNER_HOST", { fieldRef: { fieldPath: "status.podIP" } }],

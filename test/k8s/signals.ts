@@ -2,24 +2,8 @@ import { readFileSync } from "node:fs"
 import { resolve } from "node:path"
 import { parser } from "@prometheus-io/lezer-promql"
 
-/** The table of signals as agreed, for as long as the README has none. */
-const agreed = `
-| \`artifact_http_requests_total{route,method,status}\` | |
-| \`artifact_http_request_duration_seconds{route,method}\` | histogram |
-| \`artifact_refusals_total{code}\` | |
-| \`artifact_open_uploads\`, \`artifact_open_downloads\`, \`artifact_open_event_streams\` | |
-| \`artifact_bytes_received_total\`, \`artifact_bytes_sent_total\` | |
-| \`artifact_dependency_duration_seconds{dependency,operation}\` | histogram |
-| \`artifact_dependency_errors_total{dependency}\` | |
-| \`artifact_outbox_lag_rows\`, \`artifact_outbox_lag_seconds\` | |
-| \`artifact_removals_waiting\`, \`artifact_removals_parked\` | |
-| \`artifact_actors{type}\` | |
-| \`artifact_event_loop_delay_seconds{quantile}\` | |
-| \`artifact_event_relay_refills_total\`, \`artifact_event_relay_restores_total\` | |
-`
-
 const readme = readFileSync(resolve(import.meta.dirname, "../../README.md"), "utf8")
-const table = readme.split("\n## Signals\n")[1]?.split("\n## ")[0] ?? agreed
+const table = readme.split("\n## Signals\n")[1]?.split("\n## ")[0] ?? ""
 
 /** The node's metrics as the README's table has them, each with the labels it may carry. */
 export const signals: Readonly<Record<string, ReadonlyArray<string>>> = Object.fromEntries(
