@@ -1,0 +1,116 @@
+import type { Tenant } from "../faults/plane.ts"
+import type { BareServer } from "./ceilings.ts"
+import type { HttpJob, JobResult, Made, RequestSpec } from "./jobs.ts"
+import type { Options } from "./options.ts"
+import type { NotRun, Peer } from "./peers.ts"
+import { deleting } from "./requests.ts"
+import { type Contender, type Group, measure, type Series } from "./rounds.ts"
+import type { Stack } from "./stacks.ts"
+import type { Worker } from "./worker.ts"
+
+export const KiB = 1024
+export const MiB = 1024 * KiB
+
+export const label = (bytes: number) => (bytes >= MiB ? `${bytes / MiB} MiB` : `${bytes / KiB} KiB`)
+
+/** How a group is called: the work and how many do it at once. */
+export const titled = (work: string, clients: number) => `${work}, ${clients} ${clients === 1 ? "client" : "clients"}`
+
+/** One measured value that is not a rate of requests. */
+export interface Fact {
+  readonly name: string
+  readonly value: number
+  readonly unit: "s" | "ms" | "MB" | "µs" | "%" | "/s"
+  readonly min?: number
+  readonly max?: number
+  readonly note?: string
+}
+
+export interface Site {
+  readonly stack: Stack
+  /** Sixteen projects with a claim each. */
+  readonly tenants: ReadonlyArray<Tenant>
+}
+
+/** What a run has at hand, and where its results go. */
+export interface Bench {
+  readonly options: Options
+  readonly load: Worker
+  readonly loops: Worker
+  readonly production: Site
+  readonly embedded: Site
+  readonly bare: BareServer
+  readonly nginx: BareServer | undefined
+  readonly peers: ReadonlyArray<Peer>
+  /** Holds one file of each size, named by it. */
+  readonly filesFolder: string
+  readonly series: Array<Series>
+  readonly facts: Array<Fact>
+  readonly notRun: Array<NotRun>
+  readonly errors: Array<string>
+}
+
+/** Measures a group at the run's pace; large payloads get fewer rounds, for one request takes as long as a turn. */
+export const compare = async (bench: Bench, group: Group, pace: { readonly seconds?: number } = {}): Promise<void> => {
+  const { quick, rounds, seconds } = bench.options
+  const large = group.bytes >= 16 * MiB
+  const found = await measure(group, {
+    rounds: large ? Math.min(rounds, 3) : rounds,
+    seconds: pace.seconds ?? seconds,
+    warmUpSeconds: quick || large ? 0.1 : 1,
+  })
+  for (const each of found) {
+    console.log(
+      `  ${group.title}: ${each.contender}: ${each.median.toFixed(1)}/s (${each.min.toFixed(1)}–${each.max.toFixed(1)})` +
+        `${each.errorCount > 0 ? `, ${each.errorCount} ERRORS` : ""}`,
+    )
+    for (const error of each.errors) bench.errors.push(`${group.title}, ${each.contender}: ${error}`)
+  }
+  bench.series.push(...found)
+}
+
+/** A job that is no measurement: any error ends the run. */
+export const must = async (bench: Bench, job: Omit<HttpJob, "kind">): Promise<JobResult> => {
+  const result = await bench.load.run({ kind: "http", ...job })
+  if (result.errorCount > 0) throw new Error(`preparing failed ${result.errorCount} times: ${result.errors[0]}`)
+  return result
+}
+
+/** The requests of one server, as a contender. */
+export const loadOn = (
+  bench: Bench,
+  who: Pick<Contender, "name" | "kind"> & { readonly cpu?: () => number; readonly ports: ReadonlyArray<number> },
+  job: { readonly clients: number; readonly requests: ReadonlyArray<RequestSpec>; readonly keepIds?: boolean },
+): Contender => ({
+  name: who.name,
+  kind: who.kind,
+  ...(who.cpu && { cpu: who.cpu }),
+  run: (seconds) => bench.load.run({ kind: "http", ports: who.ports, seconds, ...job }),
+})
+
+export const onStack = ({ stack }: Site, name = stack.name) => ({
+  name,
+  kind: "product" as const,
+  ports: stack.ports,
+  cpu: stack.cpu,
+})
+
+/** Deletes what requests of these tenants, in the order of the job, have made. */
+export const removeMade = async (
+  bench: Bench,
+  site: Site,
+  tenants: ReadonlyArray<Tenant>,
+  made: ReadonlyArray<Made>,
+) => {
+  if (made.length === 0) return
+  await must(bench, {
+    ports: site.stack.ports,
+    clients: 8,
+    seconds: 600,
+    once: true,
+    requests: made.flatMap(({ id, index }) => {
+      const tenant = tenants[index]
+      return tenant === undefined ? [] : [deleting(tenant, id)]
+    }),
+  })
+}

@@ -1,0 +1,95 @@
+import { closeSync, ftruncateSync, openSync, rmSync, writeFileSync } from "node:fs"
+import { join } from "node:path"
+import { freePort } from "../support/ports.ts"
+import { inPath, privateDir, run, spawnRecorded, waitForHttp200 } from "../support/processes.ts"
+import { cpuMicros } from "./procfs.ts"
+import { startWorker } from "./worker.ts"
+
+/** A server that answers HTTP on loopback, with files to send and a folder to fill. */
+export interface BareServer {
+  readonly name: string
+  readonly port: number
+  cpu(): number
+  stop(): Promise<void>
+}
+
+/** A folder with one file of each size, named by it. */
+export const filesToSend = (sizes: ReadonlyArray<number>): { readonly path: string; remove(): void } => {
+  const home = privateDir("bench-files")
+  for (const size of sizes) {
+    const file = openSync(join(home.path, String(size)), "w", 0o644)
+    ftruncateSync(file, 0)
+    const block = Buffer.alloc(Math.min(size, 1024 * 1024), 0x5a)
+    for (let at = 0; at < size; at += block.length)
+      writeFileSync(file, block.subarray(0, Math.min(block.length, size - at)))
+    closeSync(file)
+  }
+  return home
+}
+
+export const startBareNode = async (folder: string): Promise<BareServer> => {
+  const worker = startWorker("bare.ts", [folder])
+  const { port } = (await worker.announced) as { port: number }
+  return { name: "bare Node", port, cpu: () => cpuMicros(worker.pid), stop: worker.stop }
+}
+
+const install = async (): Promise<string | undefined> => {
+  if (inPath("nginx")) return undefined
+  if (process.getuid?.() !== 0 || !inPath("apt-get")) return "not in PATH, and no apt-get with root rights"
+  // The package would start a server of its own on the well-known port.
+  const env = { PATH: process.env["PATH"], DEBIAN_FRONTEND: "noninteractive", RUNLEVEL: "1" }
+  try {
+    await run("apt-get", ["install", "-y", "--no-install-recommends", "nginx-light"], { env })
+    return undefined
+  } catch (error) {
+    return `could not be installed: ${String(error).slice(-200)}`
+  }
+}
+
+const configuration = (home: string, folder: string, port: number) => `
+daemon off;
+worker_processes 1;
+${process.getuid?.() === 0 ? "user root;" : ""}
+pid ${home}/nginx.pid;
+error_log stderr warn;
+events { worker_connections 1024; }
+http {
+  access_log off;
+  sendfile on;
+  tcp_nodelay on;
+  keepalive_requests 1000000000;
+  client_body_temp_path ${home}/body;
+  proxy_temp_path ${home}/proxy;
+  fastcgi_temp_path ${home}/fastcgi;
+  uwsgi_temp_path ${home}/uwsgi;
+  scgi_temp_path ${home}/scgi;
+  server {
+    listen 127.0.0.1:${port};
+    location /files/ { alias ${folder}/; }
+    location /ready { return 200 "ok"; }
+  }
+}
+`
+
+/** nginx with sendfile and one worker, or why there is none. */
+export const startNginx = async (folder: string): Promise<BareServer | string> => {
+  const missing = await install()
+  if (missing !== undefined) return missing
+  const home = privateDir("bench-nginx")
+  const port = await freePort()
+  const config = join(home.path, "nginx.conf")
+  writeFileSync(config, configuration(home.path, folder, port))
+  const server = await spawnRecorded("nginx", ["-c", config, "-p", home.path])
+  await waitForHttp200(server, `http://127.0.0.1:${port}/ready`)
+  return {
+    name: "nginx",
+    port,
+    cpu: () => cpuMicros(server.pid),
+    stop: async () => {
+      await server.end("SIGTERM")
+      home.remove()
+    },
+  }
+}
+
+export const emptied = (folder: string) => rmSync(folder, { recursive: true, force: true })

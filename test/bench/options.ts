@@ -1,0 +1,65 @@
+import { resolve } from "node:path"
+import { parseArgs } from "node:util"
+
+export interface Options {
+  /** Everything once and small, for errors alone. */
+  readonly quick: boolean
+  readonly rounds: number
+  /** Of one contender in one round. */
+  readonly seconds: number
+  /** Where the JSON and the chart go. */
+  readonly out: string
+  readonly pods: ReadonlyArray<number>
+  /** The parts to run, by name; empty: all. */
+  readonly only: ReadonlyArray<string>
+  /** Requests after which memory must be what it was. */
+  readonly soak: number
+  readonly rgw: boolean
+  readonly peers: boolean
+}
+
+export const usage = `npm run bench -- [options]
+  --quick          everything once and small, for errors alone
+  --out DIR        where results.json and chart.svg go (.data/bench)
+  --rounds N       rounds of each comparison (5)
+  --seconds S      length of one turn in a round (0.8)
+  --pods 1,2,4     the numbers of pods to compare
+  --only A,B       parts: publish read small list events node pods s3
+  --soak N         requests for the memory's slope (20000)
+  --rgw, --no-rgw  with or without a real S3 server (with; quick: without)
+  --no-peers       without servers from npm (quick: without)`
+
+export const readOptions = (args: ReadonlyArray<string>): Options => {
+  const { values } = parseArgs({
+    args: [...args],
+    allowNegative: true,
+    options: {
+      quick: { type: "boolean", default: false },
+      out: { type: "string", default: ".data/bench" },
+      rounds: { type: "string" },
+      seconds: { type: "string" },
+      pods: { type: "string" },
+      only: { type: "string", default: "" },
+      soak: { type: "string" },
+      rgw: { type: "boolean" },
+      peers: { type: "boolean" },
+    },
+  })
+  const { quick } = values
+  const positive = (name: string, text: string | undefined, fallback: number): number => {
+    const value = Number(text ?? fallback)
+    if (!(value > 0)) throw new Error(`--${name} must be a number above 0`)
+    return value
+  }
+  return {
+    quick,
+    rounds: Math.ceil(positive("rounds", values.rounds, quick ? 1 : 5)),
+    seconds: positive("seconds", values.seconds, quick ? 0.15 : 0.8),
+    out: resolve(values.out),
+    pods: (values.pods ?? (quick ? "2" : "1,2,4")).split(",").map((pods) => positive("pods", pods, 1)),
+    only: values.only.split(",").filter(Boolean),
+    soak: Math.ceil(positive("soak", values.soak, quick ? 300 : 20_000)),
+    rgw: values.rgw ?? !quick,
+    peers: values.peers ?? !quick,
+  }
+}

@@ -1,0 +1,74 @@
+import { mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs"
+import { join } from "node:path"
+import { privateDir, run } from "../support/processes.ts"
+import { cpuMicros } from "./procfs.ts"
+import { startWorker } from "./worker.ts"
+
+export interface Peer {
+  readonly name: string
+  readonly protocol: "tus" | "form"
+  readonly port: number
+  cpu(): number
+  /** Removes what it stored. */
+  empty(): void
+  stop(): Promise<void>
+}
+
+export interface NotRun {
+  readonly name: string
+  readonly reason: string
+}
+
+const known = [
+  { which: "tus", title: "@tus/server", protocol: "tus", packages: ["@tus/server", "@tus/file-store"] },
+  { which: "multer", title: "express + multer", protocol: "form", packages: ["express", "multer"] },
+] as const
+
+/** Peers that no registry of npm's has. */
+const elsewhere: ReadonlyArray<NotRun> = [{ name: "supabase/storage", reason: "not on npm" }]
+
+/** Other upload servers, installed into a temporary folder that goes with them. One that cannot be had is named. */
+export const startPeers = async (): Promise<{
+  readonly peers: ReadonlyArray<Peer>
+  readonly notRun: ReadonlyArray<NotRun>
+  stop(): Promise<void>
+}> => {
+  const home = privateDir("bench-peers")
+  const peers: Array<Peer> = []
+  const notRun = [...elsewhere]
+  for (const { packages, protocol, title, which } of known) {
+    const folder = join(home.path, which)
+    const storage = join(home.path, `${which}-storage`)
+    mkdirSync(folder)
+    writeFileSync(join(folder, "package.json"), '{"private": true}')
+    try {
+      await run("npm", ["install", "--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=1", ...packages], {
+        cwd: folder,
+        env: { PATH: process.env["PATH"], HOME: process.env["HOME"] },
+      })
+      const worker = startWorker("peer.ts", [which, folder, storage])
+      const { port } = (await worker.announced) as { port: number }
+      const { version } = JSON.parse(readFileSync(join(folder, "node_modules", packages[0], "package.json"), "utf8"))
+      peers.push({
+        name: `${title} ${version}`,
+        protocol,
+        port,
+        cpu: () => cpuMicros(worker.pid),
+        empty: () => {
+          for (const name of readdirSync(storage)) rmSync(join(storage, name), { recursive: true, force: true })
+        },
+        stop: worker.stop,
+      })
+    } catch (error) {
+      notRun.push({ name: title, reason: String(error).slice(0, 300) })
+    }
+  }
+  return {
+    peers,
+    notRun,
+    stop: async () => {
+      await Promise.all(peers.map((peer) => peer.stop()))
+      home.remove()
+    },
+  }
+}

@@ -1,0 +1,125 @@
+import { mkdirSync, writeFileSync } from "node:fs"
+import { cpus, loadavg } from "node:os"
+import { join } from "node:path"
+import { BackendMissing, notRun } from "../support/backends.ts"
+import type { Bench, Site } from "./bench.ts"
+import { filesToSend, startBareNode, startNginx } from "./ceilings.ts"
+import { asSvg } from "./chart.ts"
+import { type Options, readOptions, usage } from "./options.ts"
+import { startPeers } from "./peers.ts"
+import { asText, type Results } from "./report.ts"
+import { startEmbedded, startProduction, type Stack } from "./stacks.ts"
+import { targets } from "./targets.ts"
+import { events } from "./work/events.ts"
+import { list } from "./work/list.ts"
+import { node } from "./work/node.ts"
+import { pods } from "./work/pods.ts"
+import { publish } from "./work/publish.ts"
+import { read, readSizes } from "./work/read.ts"
+import { s3 } from "./work/s3.ts"
+import { small } from "./work/small.ts"
+import { startWorker } from "./worker.ts"
+
+const parts: Readonly<Record<string, (bench: Bench) => Promise<void>>> = {
+  publish,
+  read,
+  small,
+  events,
+  list,
+  node,
+  pods,
+  s3,
+}
+
+const chosen = ({ only, rgw }: Options): ReadonlyArray<string> => {
+  const unknown = only.filter((name) => !(name in parts))
+  if (unknown.length > 0) throw new Error(`no such part: ${unknown.join(", ")}`)
+  return Object.keys(parts).filter((name) => (only.length === 0 ? name !== "s3" || rgw : only.includes(name)))
+}
+
+/** Starts what the parts share, runs them one after the other, and ends all of it whatever happens. */
+const run = async (options: Options, names: ReadonlyArray<string>): Promise<Bench> => {
+  const ends: Array<() => Promise<void>> = []
+  const keep = <A extends { stop(): Promise<void> }>(server: A): A => {
+    ends.unshift(() => server.stop())
+    return server
+  }
+  const site = async (start: () => Promise<Stack>): Promise<Site> => {
+    const stack = await start()
+    ends.unshift(() => stack.dispose())
+    return { stack, tenants: await stack.tenants(16) }
+  }
+  try {
+    const files = filesToSend(readSizes(options.quick))
+    ends.push(async () => files.remove())
+    const bare = keep(await startBareNode(files.path))
+    const nginx = options.peers ? await startNginx(files.path) : "left out of this run"
+    const found = options.peers && names.includes("publish") ? keep(await startPeers()) : undefined
+    const bench: Bench = {
+      options,
+      load: keep(startWorker("load.ts")),
+      loops: keep(startWorker("loops.ts")),
+      production: await site(startProduction),
+      embedded: await site(startEmbedded),
+      bare,
+      nginx: typeof nginx === "string" ? undefined : keep(nginx),
+      peers: found?.peers ?? [],
+      filesFolder: files.path,
+      series: [],
+      facts: [],
+      notRun: [
+        ...(found?.notRun ?? [{ name: "peers", reason: "left out of this run" }]),
+        ...(typeof nginx === "string" ? [{ name: "nginx", reason: nginx }] : []),
+      ],
+      errors: [],
+    }
+    for (const name of names) {
+      console.log(`\n== ${name}`)
+      const began = performance.now()
+      await parts[name]?.(bench)
+      console.log(`  (${((performance.now() - began) / 1000).toFixed(1)} s)`)
+    }
+    return bench
+  } finally {
+    for (const end of ends) await end().catch((error: unknown) => console.error(error))
+  }
+}
+
+const main = async (): Promise<number> => {
+  if (process.argv.includes("--help")) {
+    console.log(usage)
+    return 0
+  }
+  const options = readOptions(process.argv.slice(2))
+  const startedAt = new Date()
+  const load = loadavg()[0] ?? 0
+  const bench = await run(options, chosen(options))
+  const results: Results = {
+    machine: { cpus: cpus().length, model: cpus()[0]?.model ?? "", node: process.versions.node, load },
+    startedAt: startedAt.toISOString(),
+    minutes: (Date.now() - startedAt.getTime()) / 60_000,
+    rounds: options.rounds,
+    series: bench.series,
+    facts: bench.facts,
+    // What was hardly warm says nothing about speed.
+    targets: options.quick ? [] : targets(bench.series, bench.facts),
+    notRun: bench.notRun,
+    errors: bench.errors,
+  }
+  mkdirSync(options.out, { recursive: true })
+  writeFileSync(join(options.out, "results.json"), `${JSON.stringify(results, undefined, 2)}\n`)
+  writeFileSync(join(options.out, "chart.svg"), asSvg(results))
+  const text = asText(results)
+  writeFileSync(join(options.out, "results.txt"), `${text}\n`)
+  console.log(`\n${text}\n\nWritten to ${options.out}.`)
+  return bench.errors.length === 0 ? 0 : 1
+}
+
+try {
+  process.exitCode = await main()
+} catch (error) {
+  if (error instanceof BackendMissing) notRun("benchmark", error.reason)
+  else console.error(error)
+  process.exitCode = error instanceof BackendMissing ? 0 : 1
+}
+process.exit()

@@ -1,0 +1,139 @@
+import { randomBytes } from "node:crypto"
+import { mkdirSync, readFileSync } from "node:fs"
+import { join, resolve } from "node:path"
+import { Redis } from "ioredis"
+import { makeTenant, type Tenant } from "../faults/plane.ts"
+import { type ProductNode, startNode } from "../support/node.ts"
+import { freePort } from "../support/ports.ts"
+import { startPostgres } from "../support/postgres.ts"
+import { privateDir, run } from "../support/processes.ts"
+import { startRedis } from "../support/redis.ts"
+import type { S3Server } from "../support/s3.ts"
+import { cpuMicros } from "./procfs.ts"
+
+export interface Stack {
+  readonly name: string
+  readonly nodes: ReadonlyArray<ProductNode>
+  readonly ports: ReadonlyArray<number>
+  /** As its superuser, for seeding; absent on the embedded stack, as `redisUrl` is. */
+  readonly databaseUrl: string | undefined
+  readonly redisUrl: string | undefined
+  readonly streamKey: string
+  /** Of the nodes, the database with its backends, and Redis; µs so far. */
+  cpu(): number
+  /** The same, apart. */
+  cpuByProcess(): Readonly<Record<string, number>>
+  tenants(count: number): Promise<ReadonlyArray<Tenant>>
+  /** One more node over the same dependencies; resolves with the time from spawning to ready, in seconds. */
+  coldStart(): Promise<number>
+  dispose(): Promise<void>
+}
+
+export interface StackOptions {
+  readonly pods?: number
+  readonly s3?: S3Server
+}
+
+const root = resolve(import.meta.dirname, "../..")
+const TiB = 1024 ** 4
+const streamKey = "events"
+
+const portOf = (node: ProductNode) => Number(new URL(node.baseUrl).port)
+
+const redisPid = async (url: string): Promise<number> => {
+  const redis = new Redis(url)
+  try {
+    return Number(/process_id:(\d+)/.exec(await redis.info("server"))?.[1])
+  } finally {
+    redis.disconnect()
+  }
+}
+
+const makeStack = (
+  name: string,
+  env: Readonly<Record<string, string>>,
+  nodes: ReadonlyArray<ProductNode>,
+  servers: Readonly<Record<string, number>>,
+  dispose: () => Promise<void>,
+): Stack => {
+  const adminKey = env["BOOTSTRAP_API_KEY"] ?? ""
+  const pids = [...nodes.map(({ pid }, index) => [`node ${index + 1}`, pid] as const), ...Object.entries(servers)]
+  return {
+    name,
+    nodes,
+    ports: nodes.map(portOf),
+    databaseUrl: env["DATABASE_URL"],
+    redisUrl: env["REDIS_URL"],
+    streamKey,
+    cpu: () => pids.reduce((sum, [, pid]) => sum + cpuMicros(pid), 0),
+    cpuByProcess: () => Object.fromEntries(pids.map(([who, pid]) => [who, cpuMicros(pid)])),
+    tenants: (count) =>
+      Promise.all(
+        Array.from({ length: count }, () => makeTenant(nodes[0]?.baseUrl ?? "", adminKey, { quotaBytes: TiB })),
+      ),
+    coldStart: async () => {
+      const began = performance.now()
+      const node = await startNode({ env: { ...env, ...(await ownPorts()) } })
+      const seconds = (performance.now() - began) / 1000
+      await node.stop()
+      return seconds
+    },
+    dispose: async () => {
+      await Promise.all(nodes.map((node) => node.stop()))
+      await dispose()
+    },
+  }
+}
+
+/** Nodes of one machine must not want the same ports. */
+const ownPorts = async () => ({ METRICS_PORT: String(await freePort()) })
+const runnerPorts = async () => ({ RUNNER_HOST: "127.0.0.1", RUNNER_PORT: String(await freePort()) })
+
+/** Postgres with fsync on over its Unix socket, Redis, files or S3, and that many nodes. */
+export const startProduction = async ({ pods = 1, s3 }: StackOptions = {}): Promise<Stack> => {
+  const [postgres, redis] = await Promise.all([startPostgres(), startRedis()])
+  const home = privateDir("bench")
+  const dataDir = join(home.path, "data")
+  mkdirSync(dataDir)
+  const env: Record<string, string> = {
+    DATABASE_URL: `postgres://postgres@localhost:${postgres.port}/postgres?host=${encodeURIComponent(postgres.socketDir)}`,
+    REDIS_URL: redis.url,
+    DATA_DIR: dataDir,
+    BOOTSTRAP_API_KEY: `mbx_${randomBytes(32).toString("hex")}`,
+    URL_SIGNING_SECRET: randomBytes(32).toString("hex"),
+    EVENT_STREAM_KEY: streamKey,
+    ...(s3 && {
+      S3_BUCKET: s3.bucket,
+      S3_ENDPOINT: s3.endpoint,
+      S3_REGION: s3.region,
+      S3_FORCE_PATH_STYLE: "true",
+      AWS_ACCESS_KEY_ID: s3.accessKeyId,
+      AWS_SECRET_ACCESS_KEY: s3.secretAccessKey,
+    }),
+  }
+  const base = { PATH: process.env["PATH"] ?? "", HOME: process.env["HOME"] ?? "" }
+  await run(process.execPath, ["src/migrate.ts"], { cwd: root, env: { ...base, ...env } })
+  const nodes: Array<ProductNode> = []
+  for (let pod = 0; pod < pods; pod++)
+    nodes.push(await startNode({ env: { ...env, ...(await ownPorts()), ...(pods > 1 && (await runnerPorts())) } }))
+  const servers = {
+    postgres: Number(readFileSync(join(postgres.dataDir, "postmaster.pid"), "utf8").split("\n")[0]),
+    redis: await redisPid(redis.url),
+  }
+  return makeStack(s3 ? "production, S3" : "production", env, nodes, servers, async () => {
+    await Promise.all([postgres.dispose(), redis.dispose()])
+    home.remove()
+  })
+}
+
+/** One process and one folder. */
+export const startEmbedded = async (): Promise<Stack> => {
+  const home = privateDir("bench-embedded")
+  const env = {
+    DATA_DIR: join(home.path, "data"),
+    BOOTSTRAP_API_KEY: `mbx_${randomBytes(32).toString("hex")}`,
+    URL_SIGNING_SECRET: randomBytes(32).toString("hex"),
+  }
+  const node = await startNode({ env: { ...env, ...(await ownPorts()) } })
+  return makeStack("embedded", env, [node], {}, async () => home.remove())
+}

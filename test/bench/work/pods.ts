@@ -1,0 +1,51 @@
+import { type Bench, KiB } from "../bench.ts"
+import { publishing } from "../requests.ts"
+import { measure } from "../rounds.ts"
+import { startProduction } from "../stacks.ts"
+
+/** What one publish costs all processes together, over 1, 2 and 4 pods that share a database; clients go round them. */
+export const pods = async (bench: Bench): Promise<void> => {
+  const { quick, rounds, seconds } = bench.options
+  for (const count of bench.options.pods) {
+    const stack = await startProduction({ pods: count })
+    try {
+      const tenants = await stack.tenants(16)
+      const requests = tenants.map((tenant) => publishing(tenant, 4 * KiB))
+      const before = { ...stack.cpuByProcess() }
+      const found = await measure(
+        {
+          title: "publish 4 KiB, 16 clients, by pods",
+          bytes: 4 * KiB,
+          clients: 16,
+          contenders: [
+            {
+              name: count === 1 ? "1 pod" : `${count} pods`,
+              kind: "product",
+              cpu: stack.cpu,
+              run: (duration) =>
+                bench.load.run({ kind: "http", ports: stack.ports, clients: 16, seconds: duration, requests }),
+            },
+          ],
+        },
+        // Each process has to warm up by itself.
+        { rounds, seconds: quick ? seconds : 2, warmUpSeconds: quick ? 0.1 : 2 + 2 * count },
+      )
+      for (const each of found) {
+        console.log(`  ${each.contender}: ${each.median.toFixed(0)}/s, ${each.cpuMicrosPerRequest?.toFixed(0)} µs each`)
+        for (const error of each.errors) bench.errors.push(`${each.contender}: ${error}`)
+      }
+      bench.series.push(...found)
+      const after = stack.cpuByProcess()
+      const spent = Object.fromEntries(Object.entries(after).map(([who, cpu]) => [who, cpu - (before[who] ?? 0)]))
+      const total = Object.values(spent).reduce((sum, cpu) => sum + cpu, 0)
+      for (const who of ["postgres", "redis"])
+        bench.facts.push({
+          name: `CPU share of ${who}, ${count} pods`,
+          value: (100 * (spent[who] ?? 0)) / Math.max(1, total),
+          unit: "%",
+        })
+    } finally {
+      await stack.dispose()
+    }
+  }
+}
