@@ -7,7 +7,7 @@ import { sleep } from "../support/processes.ts"
 import { startProxy } from "../support/proxy.ts"
 import { startS3StandIn } from "../support/s3.ts"
 import {
-  answerWithin,
+  answersInTime,
   callNames,
   expectDegraded,
   expectOutage,
