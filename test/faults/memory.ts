@@ -77,6 +77,8 @@ const download = async (baseUrl: string, tenant: Tenant, id: string) => {
 
 const store = process.argv[2] ?? "files"
 const total = Number(process.argv[3] ?? 2048) * MiB
+/** Of each of 64 uploads at once; 0 leaves them out. */
+const each = Number(process.argv[4] ?? 128) * MiB
 let s3: S3Server | undefined
 let facts: Record<string, string> = {}
 if (store === "s3" || store === "rgw") {
@@ -93,7 +95,7 @@ if (store === "s3" || store === "rgw") {
 const plane = await startPlane(facts)
 try {
   const { baseUrl, pid } = plane.node()
-  const tenant = await makeTenant(baseUrl, plane.adminKey)
+  const tenant = await makeTenant(baseUrl, plane.adminKey, { quotaBytes: 2 * total + 65 * each + 1024 * MiB })
   await publish(baseUrl, tenant, { name: "warm", bytes: randomBytes(MiB) })
   await sleep(1000)
   const idle = residentBytes(pid)
@@ -128,6 +130,10 @@ try {
         )
     }),
   )
+  const large =
+    each === 0
+      ? undefined
+      : await rise(Promise.all(Array.from({ length: 64 }, () => uploadLarge(baseUrl, tenant, each))))
   console.log(
     JSON.stringify({
       store,
@@ -138,6 +144,8 @@ try {
       read,
       readSeconds,
       parallel,
+      eachMiB: each / MiB,
+      large,
       digestMatches: got === made?.sha256,
     }),
   )

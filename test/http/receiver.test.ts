@@ -3,6 +3,7 @@ import * as fc from "fast-check"
 import { createHash } from "node:crypto"
 import type { AddressInfo, Socket } from "node:net"
 import { connect } from "node:net"
+import { setTimeout as delay } from "node:timers/promises"
 import { answerEarly, bodyPending } from "../../src/http/upload/EarlyAnswer.ts"
 import { makeParser } from "../../src/http/upload/MultipartParser.ts"
 import { receiveMultipart } from "../../src/http/upload/Receiver.ts"
@@ -12,6 +13,8 @@ interface Outcome {
   readonly fields: Map<string, string>
   file: { type: string | undefined; size: number; sha256: string } | undefined
   error: { readonly _tag?: string; readonly message?: string } | undefined
+  /** Those of the file's chunks. */
+  readonly buffers: Array<ArrayBuffer>
 }
 
 /** A server that does nothing but receive, and answers 200 or an early 400 with the refusal's tag. */
@@ -22,7 +25,7 @@ const withReceiver = async <A>(
   const outcomes: Array<Outcome> = []
   const server = makeServer()
   server.on("request", (req, res) => {
-    const outcome: Outcome = { fields: new Map(), file: undefined, error: undefined }
+    const outcome: Outcome = { fields: new Map(), file: undefined, error: undefined, buffers: [] }
     const hash = createHash("sha256")
     let file = { type: undefined as string | undefined, size: 0 }
     let seen = false
@@ -41,11 +44,11 @@ const withReceiver = async <A>(
         file = { type: contentType, size: 0 }
         return {
           write: (chunk) => {
-            hash.update(chunk)
             file.size += chunk.length
-            return options.slowSinkMillis === undefined
-              ? undefined
-              : new Promise((resolve) => setTimeout(resolve, options.slowSinkMillis))
+            outcome.buffers.push(chunk.buffer as ArrayBuffer)
+            if (options.slowSinkMillis === undefined) return void hash.update(chunk)
+            // Whoever waits may look at the chunk to the last.
+            return delay(options.slowSinkMillis).then(() => void hash.update(chunk))
           },
         }
       },
@@ -151,6 +154,10 @@ describe("the receiver takes", () => {
         const content = Buffer.alloc(3_000_000, "0123456789\r\n--")
         await post(port, Buffer.concat([Buffer.from(filePart("").slice(0, -2)), content, Buffer.from(`\r\n${end}`)]))
         expect(outcomes[0]?.error).toBeUndefined()
+        // The memory of what was taken is given back at once.
+        const large = outcomes[0]?.buffers.filter(({ byteLength, detached }) => detached || byteLength >= 4096) ?? []
+        expect(large.length).toBeGreaterThan(20)
+        expect(large.every(({ detached }) => detached)).toBe(true)
         expect(outcomes[0]?.file).toEqual({
           type: undefined,
           size: content.length,
