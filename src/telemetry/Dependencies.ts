@@ -1,22 +1,23 @@
-import { Cause, type Context, Effect, Layer, Metric, Option } from "effect"
+import { Cause, type Context, Effect, Layer, type Metric, MetricKey, Option } from "effect"
 import { DependencyUnavailable } from "../../services/Unavailable.ts"
 import { secondBuckets } from "./buckets.ts"
+import { labelled } from "./labelled.ts"
 
 type Dependency = DependencyUnavailable["dependency"]
 
-const durations = Metric.histogram(
+const durations = MetricKey.histogram(
   "artifact_dependency_duration_seconds",
   secondBuckets,
   "How long an operation took that answered, a refusal included.",
 )
-const errors = Metric.counter("artifact_dependency_errors_total", {
+const errors = MetricKey.counter("artifact_dependency_errors_total", {
   description: "Operations that a dependency did not answer, or not in time.",
   incremental: true,
 })
 
 const failed = new Map<Dependency, Metric.Metric.Counter<number>>()
 for (const dependency of ["postgres", "redis", "blob_store", "lease_introspection"] as const)
-  failed.set(dependency, Metric.tagged(errors, "dependency", dependency))
+  failed.set(dependency, labelled(errors, { dependency }))
 
 /** Counted under the dependency that failed, which need not be the one that was asked. */
 const countFault = (cause: Cause.Cause<unknown>): boolean => {
@@ -29,7 +30,7 @@ const countFault = (cause: Cause.Cause<unknown>): boolean => {
 type AnyEffect = Effect.Effect<unknown, unknown, unknown>
 
 const timer = (dependency: Dependency, operation: string) => {
-  const duration = durations.pipe(Metric.tagged("dependency", dependency), Metric.tagged("operation", operation))
+  const duration = labelled(durations, { dependency, operation })
   return (run: () => AnyEffect): AnyEffect =>
     Effect.suspend(() => {
       const begun = performance.now()

@@ -1,6 +1,7 @@
-import { Metric } from "effect"
+import { type Metric, MetricKey } from "effect"
+import { labelled } from "./labelled.ts"
 
-const refusals = Metric.counter("artifact_refusals_total", {
+const refusals = MetricKey.counter("artifact_refusals_total", {
   description: "Requests refused, by the code of the answer.",
   incremental: true,
 })
@@ -10,7 +11,7 @@ const byCode = new Map<string, Metric.Metric.Counter<number>>()
 export const refused = (code: string): void => {
   let counter = byCode.get(code)
   if (counter === undefined) {
-    counter = Metric.tagged(refusals, "code", code)
+    counter = labelled(refusals, { code })
     byCode.set(code, counter)
   }
   counter.unsafeUpdate(1, [])

@@ -1,12 +1,13 @@
-import { Metric } from "effect"
+import { type Metric, MetricKey } from "effect"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import { secondBuckets } from "./buckets.ts"
+import { labelled } from "./labelled.ts"
 
-const requests = Metric.counter("artifact_http_requests_total", {
+const requests = MetricKey.counter("artifact_http_requests_total", {
   description: "Requests answered, by the template of their route; status 499: the client left before an answer.",
   incremental: true,
 })
-const durations = Metric.histogram(
+const durations = MetricKey.histogram(
   "artifact_http_request_duration_seconds",
   secondBuckets,
   "From a request's head to the end of its answer.",
@@ -16,21 +17,19 @@ const methods = new Set(["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PAT
 
 /** The instruments of one route and method: looked up by plain keys, since this is on the way of every request. */
 class RouteMetrics {
+  readonly #labels: { readonly route: string; readonly method: string }
   readonly #duration: Metric.Metric.Histogram<number>
-  readonly #requests: Metric.Metric.Counter<number>
   readonly #byStatus = new Map<number, Metric.Metric.Counter<number>>()
 
   constructor(route: string, method: string) {
-    const labelled = <Type, In, Out>(metric: Metric.Metric<Type, In, Out>) =>
-      metric.pipe(Metric.tagged("route", route), Metric.tagged("method", method))
-    this.#duration = labelled(durations)
-    this.#requests = labelled(requests)
+    this.#labels = { route, method }
+    this.#duration = labelled(durations, this.#labels)
   }
 
   answered(status: number, seconds: number): void {
     let counter = this.#byStatus.get(status)
     if (counter === undefined) {
-      counter = Metric.tagged(this.#requests, "status", String(status))
+      counter = labelled(requests, { ...this.#labels, status: String(status) })
       this.#byStatus.set(status, counter)
     }
     counter.unsafeUpdate(1, [])
