@@ -1,12 +1,13 @@
-import { createHash, randomBytes } from "node:crypto"
+import { randomBytes } from "node:crypto"
 import { constants } from "node:fs"
 import { access, type FileHandle, link, open, readdir, readFile, stat, unlink } from "node:fs/promises"
-import { dirname, join } from "node:path"
+import { join } from "node:path"
 import { DateTime, Effect, Layer, Stream } from "effect"
 import { BlobMissing, BlobStore } from "../../services/BlobStore.ts"
 import { DependencyUnavailable } from "../../services/Unavailable.ts"
 import { Buffers } from "./Buffers.ts"
-import { FileWriter, makeFolder, syncFolder } from "./files/FileWriter.ts"
+import { FileWriter } from "./files/FileWriter.ts"
+import { Folders, makeFolder, syncFolder } from "./files/Folders.ts"
 import { checkKey } from "./keys.ts"
 import { spanned, traced } from "../../src/telemetry/Spans.ts"
 
@@ -37,14 +38,12 @@ const make = (directory: string) =>
     const temporary = join(directory, "tmp")
     const identity = join(directory, "store-id")
     const buffers = new Buffers(mostIdle)
-    yield* attempt("open", async () => {
-      await makeFolder(objects)
-      await makeFolder(temporary)
-    })
-    const pathOf = (key: string) => {
-      const spread = createHash("sha256").update(key).digest("hex")
-      return join(objects, spread.slice(0, 2), spread.slice(2, 4), nameOf(key))
-    }
+    yield* attempt("open", () => makeFolder(temporary))
+    const folders = yield* Effect.acquireRelease(
+      attempt("open", () => Folders.open(objects)),
+      (opened) => Effect.promise(() => opened.close()),
+    )
+    const pathOf = (key: string) => folders.pathOf(key, nameOf(key))
     const missingOr = (key: string, operation: string) => (error: unknown) =>
       isMissing(error) ? new BlobMissing({ key }) : fault(operation)(error)
 
@@ -85,7 +84,7 @@ const make = (directory: string) =>
       open: traced("BlobStore.open")(function* (key, { size }) {
         let finished = false
         const writer = yield* Effect.acquireRelease(
-          Effect.sync(() => new FileWriter(temporary, pathOf(key), nameOf(key), buffers)),
+          Effect.sync(() => new FileWriter(temporary, pathOf(key), nameOf(key), folders, buffers)),
           (draft) => (finished ? Effect.void : Effect.promise(() => draft.discard())),
         )
         return {
@@ -118,7 +117,7 @@ const make = (directory: string) =>
             await access(objects)
             return
           }
-          await syncFolder(dirname(path))
+          await folders.sync(path)
         })
       }),
       list: ({ before }) =>
@@ -163,4 +162,4 @@ const make = (directory: string) =>
   })
 
 /** Files under `directory`, which pods may share. Durable by POSIX: synced, renamed, folder synced. */
-export const layer = (options: { readonly directory: string }) => Layer.effect(BlobStore, make(options.directory))
+export const layer = (options: { readonly directory: string }) => Layer.scoped(BlobStore, make(options.directory))

@@ -1,6 +1,7 @@
 import { Socket } from "node:net"
 import pg from "pg"
 import { Liveness, patienceMillis } from "./Liveness.ts"
+import { preparedName } from "./preparedNames.ts"
 
 /** Longer than the server lets any statement run: an answer that is not there then was lost on the way. Milliseconds. */
 const lostMillis = 7000
@@ -25,7 +26,7 @@ const ping = (options: pg.ClientConfig) => async (signal: AbortSignal) => {
 }
 
 /** A client whose connection breaks when a statement is late and the server does not live. */
-const watchedBy = (liveness: Liveness) =>
+const watchedBy = (liveness: Liveness, prepares: boolean) =>
   class extends pg.Client {
     /** Since when statements have been out. */
     #since: number | undefined
@@ -39,11 +40,13 @@ const watchedBy = (liveness: Liveness) =>
       })
     }
 
-    // Every form that Client.query has goes through; only that something is out matters here.
+    // Every form that Client.query has goes through; statements with parameters are prepared.
     override query = ((...args: [any, any, any]) => {
       this.#since ??= performance.now()
       this.#lookIn(patienceMillis)
-      return super.query(...args)
+      const [text, values, done] = args
+      const name = prepares && typeof text === "string" && values?.length > 0 ? preparedName(text) : undefined
+      return name === undefined ? super.query(...args) : super.query({ name, text, values }, done)
     }) as pg.Client["query"]
 
     readonly #look = async (): Promise<void> => {
@@ -77,9 +80,10 @@ const watchedBy = (liveness: Liveness) =>
 export class ImpatientPool extends pg.Pool {
   readonly #liveness: Liveness
 
-  constructor(options: pg.PoolConfig) {
+  /** `prepares`: statements with parameters are prepared by name. */
+  constructor(options: pg.PoolConfig, prepares: boolean) {
     const liveness = new Liveness("Postgres", ping(options))
-    super({ ...options, Client: watchedBy(liveness) })
+    super({ ...options, Client: watchedBy(liveness, prepares) })
     this.#liveness = liveness
   }
 
@@ -91,8 +95,23 @@ export class ImpatientPool extends pg.Pool {
         this.connect((error, client) => (client === undefined ? reject(error) : resolve(client))),
       )
     if (this.#liveness.away) return void process.nextTick(done, this.#liveness.noAnswer(), undefined, () => {})
+    // All connections may be taken for long by others who queue for a project: whoever waits for one waits on while the
+    // server lives.
+    let answered = false
+    const look = async (): Promise<void> => {
+      const alive = await this.#liveness.check()
+      if (answered) return
+      if (alive) timer = setTimeout(look, patienceMillis)
+      else {
+        answered = true
+        done(this.#liveness.noAnswer(), undefined, () => {})
+      }
+    }
+    let timer = setTimeout(look, patienceMillis)
     super.connect((error, client, release) => {
-      // Nobody to connect to, or all connections taken for long: one question tells which.
+      clearTimeout(timer)
+      if (answered) return void release()
+      answered = true
       if (error !== undefined) void this.#liveness.check()
       done(error, client, release)
     })

@@ -39,13 +39,15 @@ interface Options {
   readonly poolSize: number
   /** For statements that may take as long as they take: migrations. */
   readonly patient?: boolean
+  /** For statements whose texts are not of a bounded number. */
+  readonly unprepared?: boolean
 }
 
 const makePool = (options: Options) => {
   const settings: pg.PoolConfig = {
     connectionString: Redacted.value(options.url),
     max: options.poolSize,
-    connectionTimeoutMillis: 1500,
+    connectionTimeoutMillis: 15_000,
     idleTimeoutMillis: 60_000,
     keepAlive: true,
     keepAliveInitialDelayMillis: 3000,
@@ -55,7 +57,9 @@ const makePool = (options: Options) => {
       .join(" "),
     types,
   }
-  return options.patient === true ? new pg.Pool(settings) : new ImpatientPool({ ...settings, ...limits })
+  return options.patient === true
+    ? new pg.Pool(settings)
+    : new ImpatientPool({ ...settings, ...limits }, options.unprepared !== true)
 }
 
 /** A connection lost within a transaction fails it like any statement; the library dies of the rollback that fails then. */
@@ -65,8 +69,8 @@ const lossIsNoDefect = <A, E, R>(transaction: Effect.Effect<A, E, R>): Effect.Ef
   )
 
 /**
- * The process's pool of at most `poolSize` connections. A caller waits 1.5 s for one, a statement runs for 5 s at most
- * and waits 3 s for a lock, and nobody hangs on a database that is away: see ImpatientPool.
+ * The process's pool of at most `poolSize` connections. A caller waits for one while Postgres lives, a statement runs
+ * for 5 s at most and waits 3 s for a lock, and nobody hangs on a database that is away: see ImpatientPool.
  */
 export const layer = (options: Options) =>
   Layer.map(pooled(options), (context) => {

@@ -35,5 +35,5 @@ const clusterConnections = 3
 
 export const cluster = (settings: SettingsShape, urls: NonNullable<SettingsShape["production"]>) =>
   (settings.runner ? Cluster.pods(settings.runner) : Cluster.single).pipe(
-    Layer.provide(Postgres.layer({ url: urls.databaseUrl, poolSize: clusterConnections })),
+    Layer.provide(Postgres.layer({ url: urls.databaseUrl, poolSize: clusterConnections, unprepared: true })),
   )

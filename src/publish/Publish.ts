@@ -10,6 +10,7 @@ import type { DependencyUnavailable } from "../../services/Unavailable.ts"
 import { Wakeup } from "../../services/Wakeup.ts"
 import { concerning } from "../telemetry/Subject.ts"
 import { compareReplay, receiveBody } from "./Body.ts"
+import type { Receive } from "./Receive.ts"
 import { BadRequest, IdempotencyInProgress, PayloadTooLarge } from "./Refusals.ts"
 import type { Published, PublishRequest } from "./Request.ts"
 import { abandon, bodyOverheadBytes, firstRequest, keepAlive, openSink, type Upload } from "./Upload.ts"
@@ -112,10 +113,9 @@ const reserve = Effect.fnUntraced(function* (request: PublishRequest, upload: Up
 /** Rows 5 and 6: every byte through the hash into the store; the row and the room are kept alive meanwhile. */
 const transfer = Effect.fnUntraced(function* (request: PublishRequest, upload: Upload) {
   const sink = yield* openSink(upload)
-  return yield* Effect.raceFirst(
-    Effect.zipLeft(receiveBody(request.receive, sink.open), sink.finish),
-    keepAlive(upload),
-  )
+  const fenced = yield* keepAlive(upload)
+  const receive: Receive = (handlers, signal) => request.receive(handlers, AbortSignal.any([signal, fenced]))
+  return yield* Effect.zipLeft(receiveBody(receive, sink.open), sink.finish)
 })
 
 /** The lease is asked again, now that the bytes are durable. */

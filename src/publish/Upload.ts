@@ -1,7 +1,7 @@
-import { Cause, Effect, Exit, Runtime, type Scope } from "effect"
+import { Cause, Effect, Exit, Runtime } from "effect"
 import type { ArtifactId, ProjectHandle } from "../domain/Ids.ts"
 import { Settings } from "../Config.ts"
-import { BlobStore, type BlobWriter } from "../../services/BlobStore.ts"
+import { BlobStore } from "../../services/BlobStore.ts"
 import { MetadataStore } from "../../services/MetadataStore.ts"
 import { QuotaCounters } from "../../services/QuotaCounters.ts"
 import { DependencyUnavailable } from "../../services/Unavailable.ts"
@@ -13,8 +13,8 @@ import { traced } from "../telemetry/Spans.ts"
 /** What a multipart body may hold besides its file: names, metadata, boundaries and headers, generously. Bytes. */
 export const bodyOverheadBytes = 128 * 1024
 
-/** How often an upload says that it lives; a sweep takes it for dead after 45 s of silence. */
-const renewEvery = "10 seconds"
+/** How often an upload says that it lives, in milliseconds: several times before a sweep takes its silence for death. */
+const renewEvery = (abandonedAfterSeconds: number) => Math.min(10_000, abandonedAfterSeconds * 250)
 
 const minimalStep = 256 * 1024
 const maximalStep = 16 * 1024 * 1024
@@ -44,23 +44,21 @@ export const openSink = traced("BlobStore.open")(function* (upload: Upload) {
   const { maxArtifactBytes } = yield* Settings
   const quota = yield* QuotaCounters
   const blobs = yield* BlobStore
-  const runtime = yield* Effect.runtime<Scope.Scope>()
-  let writer: BlobWriter | undefined
+  const runtime = yield* Effect.runtime()
+  const writer = yield* blobs.open(upload.blobKey, {})
   let received = 0
-
-  const run = async <A, E>(effect: Effect.Effect<A, E, Scope.Scope>): Promise<A> => {
-    const exit = await Runtime.runPromiseExit(runtime)(Effect.either(effect))
-    if (Exit.isFailure(exit)) throw exit.cause
-    if (exit.value._tag === "Left") throw exit.value.left
-    return exit.value.right
-  }
+  let opened = false
 
   const grow = async (need: number, want: number) => {
-    upload.reservedBytes = await run(quota.extend(upload.project, upload.id, { need, want }))
+    const extend = quota.extend(upload.project, upload.id, { need, want })
+    const exit = await Runtime.runPromiseExit(runtime)(Effect.either(extend))
+    if (Exit.isFailure(exit)) throw exit.cause
+    if (exit.value._tag === "Left") throw exit.value.left
+    upload.reservedBytes = exit.value.right
   }
 
-  const store = (target: BlobWriter, chunk: Uint8Array): Promise<void> | undefined => {
-    const pending = target.write(chunk)
+  const store = (chunk: Uint8Array): Promise<void> | undefined => {
+    const pending = writer.write(chunk)
     return pending?.catch((cause: unknown) => {
       throw cause instanceof DependencyUnavailable
         ? cause
@@ -73,42 +71,54 @@ export const openSink = traced("BlobStore.open")(function* (upload: Upload) {
       if (fields.size > maxArtifactBytes) throw new PayloadTooLarge({ limitBytes: maxArtifactBytes })
       if (fields.size > upload.reservedBytes) await grow(fields.size, fields.size)
     }
-    const target = await run(blobs.open(upload.blobKey, { size: fields.size }))
-    writer = target
+    opened = true
     return {
       write: (chunk) => {
         received += chunk.length
         if (received > maxArtifactBytes) throw new PayloadTooLarge({ limitBytes: maxArtifactBytes })
-        if (received <= upload.reservedBytes) return store(target, chunk)
+        if (received <= upload.reservedBytes) return store(chunk)
         const want = Math.min(received + stepFor(received), maxArtifactBytes)
-        return grow(received, want).then(() => store(target, chunk))
+        return grow(received, want).then(() => store(chunk))
       },
     }
   }
 
   /** Resolves once the object is durable. */
-  const finish = Effect.suspend(
-    (): Effect.Effect<void, DependencyUnavailable | BadRequest> =>
-      writer?.finish ?? new BadRequest({ message: 'The body has no part "file".' }),
+  const finish = Effect.suspend((): Effect.Effect<void, DependencyUnavailable | BadRequest> =>
+    opened ? writer.finish : new BadRequest({ message: 'The body has no part "file".' }),
   )
   return { open, finish }
 })
 
-/** Renews row and reservation until interrupted; fails when a sweep has fenced the upload. */
-export const keepAlive = (upload: Upload) =>
-  Effect.gen(function* () {
-    const metadata = yield* MetadataStore
-    const quota = yield* QuotaCounters
-    yield* Effect.sleep(renewEvery)
-    // Each on its own: a lost Redis must not cost the row its renewal. For what is away, the next one is soon enough.
-    yield* Effect.all(
+/**
+ * Renews row and reservation until the scope closes. The signal it gives aborts with `UploadFenced` when a sweep has
+ * fenced the upload. A timer, not a fiber: most uploads are over before it first fires, and it costs them nothing.
+ */
+export const keepAlive = Effect.fnUntraced(function* (upload: Upload) {
+  const metadata = yield* MetadataStore
+  const quota = yield* QuotaCounters
+  const { abandonedAfterSeconds } = yield* Settings
+  const runtime = yield* Effect.runtime()
+  const fenced = new AbortController()
+  // Each on its own: a lost Redis must not cost the row its renewal. For what is away, the next one is soon enough.
+  const renew = Effect.suspend(() =>
+    Effect.all(
       [
-        Effect.catchTag(metadata.renew(upload.id, upload.reservedBytes), "DependencyUnavailable", () => Effect.void),
+        metadata.renew(upload.id, upload.reservedBytes).pipe(
+          Effect.catchTag("DependencyUnavailable", () => Effect.void),
+          Effect.catchTag("UploadFenced", (fence) => Effect.sync(() => fenced.abort(fence))),
+        ),
         Effect.ignore(quota.renew(upload.project, upload.id, upload.reservedBytes)),
       ],
       { concurrency: 2, discard: true },
-    )
-  }).pipe(Effect.forever)
+    ),
+  )
+  yield* Effect.acquireRelease(
+    Effect.sync(() => setInterval(() => Runtime.runFork(runtime)(renew), renewEvery(abandonedAfterSeconds))),
+    (timer) => Effect.sync(() => clearInterval(timer)),
+  )
+  return fenced.signal
+})
 
 /**
  * Gives an upload up: its room first, then the row is fenced so that no commit can succeed, then the bytes go, then the

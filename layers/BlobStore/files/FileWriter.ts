@@ -1,7 +1,8 @@
 import { randomBytes } from "node:crypto"
-import { type FileHandle, mkdir, open, rename, unlink } from "node:fs/promises"
-import { dirname, join } from "node:path"
+import { type FileHandle, open, rename, unlink } from "node:fs/promises"
+import { join } from "node:path"
 import { type Buffers, sizeFor } from "../Buffers.ts"
+import type { Folders } from "./Folders.ts"
 
 /**
  * Bytes gathered before they are written: fewer with many files at once, so that all of them together stay within a
@@ -18,47 +19,6 @@ const gather = (): number => {
   return bytes
 }
 
-/** Makes names in a folder durable: POSIX promises a rename only after the folder itself was synced. */
-export const syncFolder = async (folder: string): Promise<void> => {
-  const handle = await open(folder, "r")
-  try {
-    await handle.sync()
-  } finally {
-    await handle.close()
-  }
-}
-
-/** Makes a folder and its parents, each durable in the folder above it. */
-export const makeFolder = async (folder: string): Promise<void> => {
-  const first = await mkdir(folder, { recursive: true })
-  if (first === undefined) return
-  for (let made = folder; made.length >= first.length; made = dirname(made)) await syncFolder(dirname(made))
-}
-
-/** The folders this process knows to be durable, or is making so: a file in a folder is no safer than the folder. */
-const durable = new Map<string, Promise<void>>()
-
-/** Makes a folder in another and syncs that one, once in a process: whoever made the folder may not have got so far. */
-const ensureFolder = (folder: string): Promise<void> => {
-  let ensured = durable.get(folder)
-  if (ensured === undefined) {
-    ensured = mkdir(folder)
-      .catch((error: NodeJS.ErrnoException) => {
-        if (error.code !== "EEXIST") throw error
-      })
-      .then(() => syncFolder(dirname(folder)))
-    durable.set(folder, ensured)
-    ensured.catch(() => durable.delete(folder))
-  }
-  return ensured
-}
-
-/** The two levels of folders that objects are spread over. */
-const ensureSpread = async (folder: string): Promise<void> => {
-  await ensureFolder(dirname(folder))
-  await ensureFolder(folder)
-}
-
 /**
  * One file on its way: gathered, written by one write at a time, synced, then renamed to its final name. Opened at
  * the first write to the disk, which for a small file is its only one.
@@ -67,6 +27,7 @@ export class FileWriter {
   readonly #target: string
   readonly #draft: string
   readonly #buffers: Buffers
+  readonly #folders: Folders
   #handle: FileHandle | undefined
   /** What gathers: as large as the bytes need, until it holds `#full`. */
   #buffer: Buffer | undefined
@@ -76,8 +37,9 @@ export class FileWriter {
   #flushing: Promise<void> | undefined
   #failure: unknown
 
-  constructor(temporaryFolder: string, target: string, name: string, buffers: Buffers) {
+  constructor(temporaryFolder: string, target: string, name: string, folders: Folders, buffers: Buffers) {
     openWriters++
+    this.#folders = folders
     this.#target = target
     this.#buffers = buffers
     this.#draft = join(temporaryFolder, `${name}.${randomBytes(6).toString("hex")}`)
@@ -160,10 +122,8 @@ export class FileWriter {
     await this.#handle?.datasync()
     await this.#handle?.close()
     this.#handle = undefined
-    const folder = dirname(this.#target)
-    await ensureSpread(folder)
     await rename(this.#draft, this.#target)
-    await syncFolder(folder)
+    await this.#folders.sync(this.#target)
     openWriters--
   }
 
