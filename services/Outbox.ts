@@ -19,8 +19,11 @@ export interface OutboxState {
 export class Outbox extends Context.Tag("services/Outbox")<
   Outbox,
   {
-    /** Gives up to `limit` new events their sequences, in the order they were written, under one lock; returns how many. */
-    readonly sequence: (limit: number) => Effect.Effect<number, DependencyUnavailable>
+    /**
+     * Gives up to `limit` new events their sequences, in the order they were written, under one lock; returns them in
+     * that order.
+     */
+    readonly sequence: (limit: number) => Effect.Effect<ReadonlyArray<SourceEvent>, DependencyUnavailable>
     /** Sequenced events from `from` on, by sequence; `unpublishedOnly` leaves out those known to be in the stream. */
     readonly read: (options: {
       readonly from: number

@@ -34,7 +34,7 @@ export const layer = Layer.effect(
             row.sequence = ++state.lastSequence
             row.receivedAt = now
           }
-          return Effect.succeed(rows.length)
+          return Effect.succeed(rows.filter(isSequenced).map(eventOf))
         }),
       ),
       read: traced("Outbox.read")(({ from, limit, unpublishedOnly }) =>

@@ -9,21 +9,31 @@ import { ArtifactRecord, decoder, Int8, toArtifact } from "../MetadataStore/rows
 import { metadataVisible } from "../MetadataStore/visibility.ts"
 import { spanned, traced } from "../../src/telemetry/Spans.ts"
 
-/** An event as one JSON column: both drivers give numbers and times in it alike. */
-const decodeEvents = decoder(
-  Schema.Array(
-    Schema.Struct({
-      event: Schema.Struct({
-        id: EventId,
-        type: EventType,
-        artifact: ArtifactRecord,
-        occurred_at: Schema.DateTimeUtc,
-        received_at: Schema.DateTimeUtc,
-        sequence: Schema.Int.pipe(Schema.positive()),
-      }),
-    }),
-  ),
-)
+/** What the SQL function event_record returns: both drivers give numbers and times in JSON alike. */
+const EventRecord = Schema.Struct({
+  id: EventId,
+  type: EventType,
+  artifact: ArtifactRecord,
+  occurred_at: Schema.DateTimeUtc,
+  received_at: Schema.DateTimeUtc,
+  sequence: Schema.Int.pipe(Schema.positive()),
+})
+const decodeEvents = decoder(Schema.Array(Schema.Struct({ event: EventRecord })))
+const decodeSequenced = decoder(Schema.Struct({ events: Schema.Array(EventRecord) }))
+
+/** A record was validated when it was decoded. */
+const toEvent = (record: typeof EventRecord.Type): SourceEvent =>
+  new SourceEvent(
+    {
+      id: record.id,
+      type: record.type,
+      artifact: toArtifact(record.artifact),
+      occurredAt: record.occurred_at,
+      receivedAt: record.received_at,
+      sequence: record.sequence,
+    },
+    { disableValidation: true },
+  )
 const decodeState = decoder(Schema.Struct({ last: Int8, last_published: Int8, oldest: Schema.NullOr(Int8) }))
 const decodeCount = decoder(Schema.Struct({ count: Int8 }))
 const decodeLag = decoder(Schema.Struct({ rows: Int8, seconds: Schema.Number }))
@@ -33,29 +43,16 @@ const make = Effect.gen(function* () {
 
   const events = (condition: Statement.Fragment, limit: number) =>
     sql`
-      select jsonb_build_object('id', e.id, 'type', e.type, 'artifact', e.artifact, 'occurred_at', e.occurred_at,
-        'received_at', e.received_at, 'sequence', e.sequence) as event
-      from events e where ${condition} order by e.sequence limit ${limit}::integer`.pipe(
+      select event_record(e) as event from events e
+      where ${condition} order by e.sequence limit ${limit}::integer`.pipe(
       Effect.flatMap(decodeEvents),
-      Effect.map((rows) =>
-        rows.map(
-          ({ event }) =>
-            new SourceEvent({
-              id: event.id,
-              type: event.type,
-              artifact: toArtifact(event.artifact),
-              occurredAt: event.occurred_at,
-              receivedAt: event.received_at,
-              sequence: event.sequence,
-            }),
-        ),
-      ),
+      Effect.map((rows) => rows.map(({ event }) => toEvent(event))),
     )
 
   const sequence = traced("Outbox.sequence")(
     function* (limit: number) {
-      const rows = yield* sql`select sequence_events(${limit}::integer) as count`
-      return (yield* decodeCount(rows[0])).count
+      const rows = yield* sql`select sequence_events(${limit}::integer) as events`
+      return (yield* decodeSequenced(rows[0])).events.map(toEvent)
     },
     Effect.catchTag("SqlError", unavailable("Outbox.sequence")),
   )

@@ -19,6 +19,7 @@ const make = (options: { readonly url: Redacted.Redacted }) =>
     const scope = yield* Effect.scope
     // A listener in this process was rung already, and does not listen to the echo.
     const own = randomUUID()
+    let listeners = 0
     let state: "silent" | "ringing" | "again" = "silent"
 
     const notify = Effect.ignore(sql`select pg_notify(${channel}::text, ${own}::text)`)
@@ -32,6 +33,8 @@ const make = (options: { readonly url: Redacted.Redacted }) =>
     })
     const ring = Effect.suspend(() => {
       bell.unsafeOffer(undefined)
+      // Whoever listens in this process is the one to be woken.
+      if (listeners > 0) return Effect.void
       if (state === "silent") return Effect.asVoid(Effect.forkIn(ringOthers, scope))
       state = "again"
       return Effect.void
@@ -71,10 +74,14 @@ const make = (options: { readonly url: Redacted.Redacted }) =>
 
     return Wakeup.of({
       ring,
-      listen: Effect.as(
-        Effect.forkScoped(Effect.forever(Effect.zipRight(listening, Effect.sleep(reconnectMillis)))),
-        (millis: number) => Effect.asVoid(Effect.timeoutOption(Queue.take(bell), millis)),
-      ),
+      listen: Effect.gen(function* () {
+        yield* Effect.acquireRelease(
+          Effect.sync(() => listeners++),
+          () => Effect.sync(() => listeners--),
+        )
+        yield* Effect.forkScoped(Effect.forever(Effect.zipRight(listening, Effect.sleep(reconnectMillis))))
+        return (millis: number) => Effect.asVoid(Effect.timeoutOption(Queue.take(bell), millis))
+      }),
     })
   })
 

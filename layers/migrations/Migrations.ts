@@ -4,6 +4,7 @@ import { Effect, Layer, Schema } from "effect"
 import { tables } from "./0001_tables.ts"
 import { functions } from "./0002_functions.ts"
 import { duties } from "./0003_duties.ts"
+import { relay } from "./0004_relay.ts"
 
 interface Migration {
   readonly id: number
@@ -15,6 +16,7 @@ const migrations: ReadonlyArray<Migration> = [
   { id: 1, name: "tables", statements: tables },
   { id: 2, name: "functions", statements: functions },
   { id: 3, name: "duties", statements: duties },
+  { id: 4, name: "relay", statements: relay },
 ]
 
 /** One number for all nodes: whoever migrates holds it. */

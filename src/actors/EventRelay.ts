@@ -19,14 +19,22 @@ const entryOf = (event: SourceEvent): BusEntry => ({
 })
 
 /**
- * One round: new events get their sequences, then the stream is brought to where the outbox is. Returns whether anything
- * was moved. Any number of relays may run rounds at once: each append is conditional on the stream's top, and what to do
+ * One round: new events get their sequences and are appended; unless the stream is just where they begin, it is brought
+ * to where the outbox is. Returns whether anything was moved. Any number of relays may run rounds at once: each append is conditional on the stream's top, and what to do
  * when it is elsewhere is decided from the outbox alone.
  */
 export const relayRound = traced("EventRelay.round")(function* () {
   const outbox = yield* Outbox
   const bus = yield* EventBus
-  const sequenced = yield* outbox.sequence(batch)
+  const fresh = yield* outbox.sequence(batch)
+  const newest = fresh[0]
+  if (newest !== undefined) {
+    const { _tag: outcome } = yield* bus.append(newest.sequence - 1, fresh.map(entryOf))
+    if (outcome === "Appended") {
+      yield* outbox.markPublished(fresh)
+      return true
+    }
+  }
   // In this order: another relay only ever moves both forward, so a top beyond a later state is beyond Postgres.
   const top = yield* bus.top
   const state = yield* outbox.state
@@ -48,7 +56,7 @@ export const relayRound = traced("EventRelay.round")(function* () {
     return true
   }
   if (top < state.lastPublished && (yield* refill(top, state))) return true
-  if (pending.length === 0) return sequenced > 0
+  if (pending.length === 0) return fresh.length > 0
   const run = consecutive(pending)
   // After a raise the numbering goes on above the stream's top; nothing between was ever given out.
   const appended = yield* bus.append(top, run.map(entryOf))
@@ -104,7 +112,10 @@ const refill = Effect.fnUntraced(function* (from: number, { lastPublished, oldes
   return true
 })
 
-/** Rounds for ever: at once while there is work, at a ring, or after a second. A fault is logged and retried within 2 s. */
+/** Between two rounds: what comes meanwhile shares the next one. */
+const breath = "4 millis"
+
+/** Rounds for ever: soon while there is work, at a ring, or after a second. A fault is logged and retried within 2 s. */
 export const relay = Effect.gen(function* () {
   const woken = yield* (yield* Wakeup).listen
   let pause = 100
@@ -123,5 +134,5 @@ export const relay = Effect.gen(function* () {
       }),
     ),
   )
-  return yield* Effect.forever(Effect.flatMap(round, (moved) => (moved ? Effect.yieldNow() : woken(1000))))
+  return yield* Effect.forever(Effect.flatMap(round, (moved) => (moved ? Effect.sleep(breath) : woken(1000))))
 }).pipe(Effect.scoped)

@@ -54,7 +54,7 @@ export const outboxSuite = (name: string, subject: SqlLayer, options: SuiteOptio
         const { artifact } = yield* publish(caller, { metadata: { a: [1, { b: null }] } })
         const { artifact: tombstone } = yield* removeAs(caller, artifact.id)
         yield* removeAs(caller, artifact.id)
-        expect(yield* outbox.sequence(100)).toBe(2)
+        expect(yield* outbox.sequence(100)).toHaveLength(2)
         const events = yield* eventsFrom(lastSequence + 1)
         expect(events.map(({ type }) => type)).toEqual(["artifact.created", "artifact.deleted"])
         expect(sequences(events)).toEqual([lastSequence + 1, lastSequence + 2])
@@ -77,10 +77,10 @@ export const outboxSuite = (name: string, subject: SqlLayer, options: SuiteOptio
         const outbox = yield* Outbox
         const { lastSequence } = yield* settle
         const ids = yield* publishMany(yield* newCaller, 5)
-        expect(yield* outbox.sequence(2)).toBe(2)
+        expect(yield* outbox.sequence(2)).toHaveLength(2)
         expect((yield* outbox.state).lastSequence).toBe(lastSequence + 2)
-        expect(yield* outbox.sequence(100)).toBe(3)
-        expect(yield* outbox.sequence(100)).toBe(0)
+        expect(yield* outbox.sequence(100)).toHaveLength(3)
+        expect(yield* outbox.sequence(100)).toHaveLength(0)
         expect((yield* eventsFrom(lastSequence + 1)).map(({ artifact }) => artifact.id)).toEqual(ids)
       }),
     )
@@ -239,7 +239,7 @@ export const outboxSuite = (name: string, subject: SqlLayer, options: SuiteOptio
             { concurrency: "unbounded" },
           )
           yield* outbox.sequence(100)
-          expect(given.reduce((sum, count) => sum + count, 0)).toBeLessThanOrEqual(12)
+          expect(given.flat().length).toBeLessThanOrEqual(12)
           const events = yield* eventsFrom(last + 1)
           expect(sequences(events)).toEqual(Array.from({ length: 12 }, (_, index) => last + 1 + index))
           expect(events.map(({ artifact }) => artifact.id)).toEqual(ids)

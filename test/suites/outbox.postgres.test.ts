@@ -34,6 +34,7 @@ if (url !== null)
         yield* outbox.sequence(1000)
         const { lastSequence } = yield* outbox.state
         const caller = yield* newProject()
+        const first = yield* published(caller)
         const holder = yield* scene.open
         yield* holder.run("begin")
         yield* holder.run("select 1 from event_sequence for update")
@@ -41,8 +42,9 @@ if (url !== null)
         yield* waiting(1)
         const { id } = yield* published(caller)
         yield* holder.run("commit")
-        expect(yield* Fiber.join(fiber)).toBe(1)
+        expect((yield* Fiber.join(fiber)).map(({ artifact }) => artifact.id)).toEqual([first.id, id])
         expect((yield* outbox.read({ from: lastSequence + 1, limit: 9 })).map(({ artifact }) => artifact.id)).toEqual([
+          first.id,
           id,
         ])
       }).pipe(Effect.scoped),

@@ -3,8 +3,7 @@ import { Context, DateTime, Effect, Fiber, Layer, Redacted } from "effect"
 import { createHash, randomUUID } from "node:crypto"
 import { Client } from "pg"
 import { layer as metadataLayer } from "../../layers/MetadataStore/Postgres.ts"
-import { functions } from "../../layers/migrations/0002_functions.ts"
-import { tables } from "../../layers/migrations/0001_tables.ts"
+import { migrate } from "../../layers/migrations/Migrations.ts"
 import { layer as outboxLayer } from "../../layers/Outbox/Postgres.ts"
 import { layer as removalLayer } from "../../layers/RemovalQueue/Postgres.ts"
 import type { CommitRequest } from "../../services/MetadataStore.ts"
@@ -46,8 +45,8 @@ export const sceneLayer = (postgresUrl: string) =>
     Effect.gen(function* () {
       const url = yield* Effect.promise(() => createDatabase({ url: postgresUrl }))
       const session = yield* connect(url)
-      for (const statement of [...tables, ...functions]) yield* session.run(statement)
       const client = PgClient.layer({ url: Redacted.make(url), maxConnections: 40 })
+      yield* Effect.provide(migrate, client)
       return Layer.mergeAll(metadataLayer({ defaultQuotaBytes: 1_000_000 }), outboxLayer, removalLayer).pipe(
         Layer.provideMerge(client),
         Layer.provideMerge(Layer.succeed(Scene, { ...session, open: connect(url) })),

@@ -1,4 +1,4 @@
-import { Context, Effect, Layer, Schedule, type Scope, Stream } from "effect"
+import { Context, Effect, Layer, RcRef, Schedule, type Scope, Stream } from "effect"
 import { EventBus } from "../../../services/EventBus.ts"
 
 /** Told when its project has something new. */
@@ -8,7 +8,7 @@ export interface Watcher {
 }
 
 /**
- * Wakes the open event streams of this process. It has one subscription to the bus however many streams are open, and
+ * Wakes the open event streams of this process. It has one subscription to the bus while any stream is open, and
  * says only that something came: what it was, each stream reads from the outbox as its caller may see it.
  */
 export class EventHub extends Context.Tag("src/http/EventHub")<
@@ -50,9 +50,13 @@ export const layer = Layer.scoped(
         }
       })
     let broken = false
-    yield* Effect.flatMap(bus.top, (top) => {
+    const following = Effect.flatMap(bus.top, (top) => {
       broken = false
-      return Stream.runForEach(bus.subscribe(top), (entry) => notify(entry.project))
+      // What came before the subscription stood was seen by nobody.
+      return Effect.zipRight(
+        Effect.suspend(() => Effect.forEach([...slots.keys()], notify, { discard: true })),
+        Stream.runForEach(bus.subscribe(top), (entry) => notify(entry.project)),
+      )
     }).pipe(
       // Once an outage, for it is tried each second.
       Effect.tapErrorCause((cause) => {
@@ -62,8 +66,9 @@ export const layer = Layer.scoped(
       }),
       Effect.ignore,
       Effect.repeat(Schedule.spaced("1 second")),
-      Effect.forkScoped,
     )
+    // Only while somebody watches: otherwise every pod would read every event for nothing.
+    const subscription = yield* RcRef.make({ acquire: Effect.forkScoped(following), idleTimeToLive: "10 seconds" })
     return EventHub.of({
       watch: (project) =>
         Effect.acquireRelease(
@@ -79,7 +84,10 @@ export const layer = Layer.scoped(
               watching?.delete(slot)
               if (watching?.size === 0) slots.delete(project)
             }),
-        ).pipe(Effect.map((slot) => ({ next: nextOf(slot) }))),
+        ).pipe(
+          Effect.tap(() => RcRef.get(subscription)),
+          Effect.map((slot) => ({ next: nextOf(slot) })),
+        ),
     })
   }),
 )
