@@ -181,9 +181,14 @@ const make = Effect.gen(function* () {
           region: yield* Config.nonEmptyString("S3_REGION").pipe(Config.withDefault("us-east-1")),
           forcePathStyle: yield* flag("S3_FORCE_PATH_STYLE"),
           publicEndpoint: yield* optionalUrl("S3_PUBLIC_ENDPOINT", ["http:", "https:"]),
-          partBytes: yield* integer("S3_PART_BYTES", 8 * MiB, 5 * MiB, 5 * GiB),
+          partBytes: yield* integer("S3_PART_BYTES", 5 * MiB, 5 * MiB, 5 * GiB),
           partsInFlight: yield* integer("S3_PARTS_IN_FLIGHT", 4, 1, 1000),
         }
+
+  const maxArtifactBytes = yield* integer("MAX_ARTIFACT_BYTES", 5 * GiB, 1)
+  // An S3 multipart upload has at most 10,000 parts (Amazon S3 User Guide, "Multipart upload limits").
+  if (s3 !== undefined && maxArtifactBytes > s3.partBytes * 10_000)
+    return yield* Effect.fail(refuse("S3_PART_BYTES", "is too small: 10,000 parts must hold MAX_ARTIFACT_BYTES"))
 
   const bootstrapApiKey = yield* optionalSecret("BOOTSTRAP_API_KEY")
   if (bootstrapApiKey !== undefined && !/^mbx_[A-Za-z0-9]{32,}$/.test(Redacted.value(bootstrapApiKey)))
@@ -236,7 +241,7 @@ const make = Effect.gen(function* () {
     s3,
     bootstrapApiKey,
     urlSigningSecrets,
-    maxArtifactBytes: yield* integer("MAX_ARTIFACT_BYTES", 5 * GiB, 1),
+    maxArtifactBytes,
     defaultQuotaBytes: yield* integer("DEFAULT_QUOTA_BYTES", 10 * GiB, 0),
     maxOpenUploads: yield* integer("MAX_OPEN_UPLOADS", 256, 1),
     uploadIdleSeconds: yield* integer("UPLOAD_IDLE_SECONDS", 60, 1, 86_400),
