@@ -4,7 +4,7 @@ import { podsStory, shortMeasure } from "./story.ts"
 it("pods die, and what clients were told stands", { timeout: 240_000 }, async () => {
   const report = await podsStory({ measure: shortMeasure })
   expect(report.faults, `with seed ${report.seed}`).toEqual([])
-  expect(report.kills).toBeGreaterThan(1)
+  expect(report.kills).toBeGreaterThan(0)
   expect(report.published).toBeGreaterThan(20)
   expect(report.events).toBeGreaterThanOrEqual(report.published)
 })

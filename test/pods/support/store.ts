@@ -16,8 +16,8 @@ export interface Store {
 export const storeKinds = ["files", "s3", "rgw"] as const
 export type StoreKind = (typeof storeKinds)[number]
 
-/** What the node writes into a bucket to know it again. */
-const identityKey = "artifact-store-id"
+/** Where in a bucket the nodes keep objects; what stands elsewhere tells them whose bucket it is. */
+const prefix = "artifacts/"
 
 /** The stand-in does not list unfinished uploads. */
 const overS3 = (description: string, server: S3Server, listsUnfinished: boolean): Store => {
@@ -41,14 +41,15 @@ const overS3 = (description: string, server: S3Server, listsUnfinished: boolean)
       const keys: Array<string> = []
       let token: string | undefined
       do {
-        const page = await client.send(new ListObjectsV2Command({ Bucket: server.bucket, ContinuationToken: token }))
-        keys.push(...(page.Contents ?? []).map(({ Key }) => Key ?? ""))
+        const page = await client.send(
+          new ListObjectsV2Command({ Bucket: server.bucket, Prefix: prefix, ContinuationToken: token }),
+        )
+        keys.push(...(page.Contents ?? []).map(({ Key }) => Key?.slice(prefix.length) ?? ""))
         token = page.NextContinuationToken
       } while (token !== undefined)
-      const objects = keys.filter((key) => key !== identityKey)
-      if (!listsUnfinished) return objects
+      if (!listsUnfinished) return keys
       const unfinished = await client.send(new ListMultipartUploadsCommand({ Bucket: server.bucket }))
-      return [...objects, ...(unfinished.Uploads ?? []).map(({ Key }) => `unfinished ${Key}`)]
+      return [...keys, ...(unfinished.Uploads ?? []).map(({ Key }) => `unfinished ${Key}`)]
     },
     dispose: async () => {
       client.destroy()
