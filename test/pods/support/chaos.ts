@@ -73,6 +73,15 @@ export const wreak = async (cluster: Cluster, plan: ReadonlyArray<Deed>, seed: n
     const planned = cluster.pods[index]
     return planned?.serves() === true ? planned : random.pick(cluster.pods.filter((pod) => pod.serves()))
   }
+  /** Pauses come seldom: one waits for a pod that it can be done to. */
+  const awaited = async (index: number): Promise<Pod | undefined> => {
+    const until = Date.now() + 30_000
+    for (;;) {
+      const pod = chosen(index)
+      if (pod !== undefined || Date.now() > until) return pod
+      await sleep(100)
+    }
+  }
   const outage = async (forMs: number, from: () => Promise<void>, until: () => Promise<void>) => {
     const start = Date.now()
     await from()
@@ -83,7 +92,7 @@ export const wreak = async (cluster: Cluster, plan: ReadonlyArray<Deed>, seed: n
 
   const act = async (deed: Deed): Promise<void> => {
     if ("pod" in deed) {
-      const pod = chosen(deed.pod)
+      const pod = deed.what === "pause" ? await awaited(deed.pod) : chosen(deed.pod)
       if (pod === undefined) return write(`${deed.what}: no pod serves`)
       write(`${deed.what} ${pod.name}`)
       switch (deed.what) {
