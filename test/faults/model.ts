@@ -93,9 +93,11 @@ const breakage = (error: unknown): string => {
   return fault.code === "UND_ERR_SOCKET" ? fault.message : fault.code
 }
 
-/** An answer in few words. One without an envelope is the balancer's own. */
-export const inWords = ({ body, status }: Answer): string =>
-  body?.error?.code === undefined ? `${status} of the balancer` : `${status} ${body.error.code}`
+/** An answer in few words. A refusal without an envelope is the balancer's own. */
+export const inWords = ({ body, status }: Answer): string => {
+  if (status < 400) return String(status)
+  return body?.error?.code === undefined ? `${status} of the balancer` : `${status} ${body.error.code}`
+}
 
 /** Whether it says no more than "not now": the same request may be made again. */
 export const isTransient = ({ body, status }: Answer): boolean =>
