@@ -10,6 +10,17 @@ export interface Target {
   readonly adminKey: string
 }
 
+/** One file on its way, under the claim of its first try. */
+interface Upload {
+  readonly name: string
+  readonly size: number
+  readonly chunked: boolean
+  readonly key: string | undefined
+  readonly claim: Claim
+  readonly token: string
+  readonly begun: number
+}
+
 /** One client: a worker that holds a job of its own, and tells what it learned to its project's model. */
 export interface Client {
   /** Asked before each request, for a plane may come back somewhere else. */
@@ -20,6 +31,8 @@ export interface Client {
   stopped(): boolean
   claim: Claim
   token: string
+  /** Uploads whose first try still holds their key, although nobody hears of it any more. */
+  readonly held: Array<Upload>
   /** The latest keyed upload under the present claim. */
   last: { readonly key: string; readonly fact: Fact } | undefined
 }
@@ -68,45 +81,53 @@ const sizes = [0, 1, 900, 4096, 4096, 70_000, 70_000, 300_000, 1_500_000]
 const largeSizes = [6_000_000, 24_000_000]
 
 const draft = ({ random }: Client) => {
-  const name = `files/${randomUUID()}.bin`
   const size = random.below(40) === 0 ? random.pick(largeSizes) : random.pick(sizes)
-  return { name, bytes: contentOf(name, size ?? 0), chunked: random.below(2) === 0 }
+  return { name: `files/${randomUUID()}.bin`, size: size ?? 0, chunked: random.below(2) === 0 }
 }
 
-const learn = (client: Client, begun: number, name: string, bytes: Uint8Array, body: any): Fact => {
-  const fact = {
-    id: body.id as string,
-    name,
-    size: bytes.length,
-    sha256: sha256(bytes),
-    claim: client.claim,
-    begun,
-    answered: Date.now(),
+/** One upload until it is acknowledged, or its key is held by a try that was never answered: then it waits its turn. */
+const bring = async (client: Client, upload: Upload): Promise<void> => {
+  const { chronicle, held, model } = client
+  const { begun, claim, key, name, size, token } = upload
+  const bytes = contentOf(name, size)
+  const file = { name, bytes, chunked: upload.chunked, ...(key !== undefined && { key }) }
+  const send = () => publish(client.target().baseUrl, { ...model.tenant, token }, file)
+  for (;;) {
+    const answer = await chronicle.hear("publish", send)
+    if (answer?.status === 201 || (answer?.status === 200 && key !== undefined)) {
+      const fact = { id: answer.body.id, name, size, sha256: sha256(bytes), claim, begun, answered: Date.now() }
+      model.facts.set(fact.id, fact)
+      model.doubtful.delete(name)
+      chronicle.succeeded(answer.status === 201 ? "publish" : "publish, answered by a replay", begun)
+      if (key !== undefined && client.token === token) client.last = { key, fact }
+      return
+    }
+    if (answer !== undefined) {
+      const code = answer.body?.error?.code
+      // Superseded meanwhile, and its first try came to nothing: now it must never be seen.
+      if (code === "lease_lost" && client.token !== token) return void model.refused.add(name)
+      chronicle.failed("publish", inWords(answer))
+      if (!isTransient(answer)) return chronicle.fault(`an honest upload was answered ${inWords(answer)}`)
+      if (code === "idempotency_in_progress") return void held.push(upload)
+    }
+    if (key === undefined || client.stopped()) return
+    await sleep(150)
   }
-  client.model.facts.set(fact.id, fact)
-  return fact
 }
 
 /** Publishes; with a key until it is acknowledged, however often pods die in between, and without one once. */
-export const publishOnce = async (client: Client): Promise<void> => {
-  const { chronicle, model, random } = client
-  const file = draft(client)
+export const publishOnce = (client: Client): Promise<void> => {
+  const { claim, model, random, token } = client
   const key = random.below(5) === 0 ? undefined : randomUUID()
-  const begun = Date.now()
-  const tenant = { ...model.tenant, token: client.token }
-  const send = () => publish(client.target().baseUrl, tenant, { ...file, ...(key !== undefined && { key }) })
-  model.doubtful.add(file.name)
-  const answer = key === undefined ? await chronicle.hear("publish", send) : await persistently(client, "publish", send)
-  if (answer === undefined) return
-  if (answer.status === 201 || (answer.status === 200 && key !== undefined)) {
-    const fact = learn(client, begun, file.name, file.bytes, answer.body)
-    model.doubtful.delete(file.name)
-    chronicle.succeeded(answer.status === 201 ? "publish" : "publish, answered by a replay", begun)
-    if (key !== undefined) client.last = { key, fact }
-    return
-  }
-  chronicle.failed("publish", inWords(answer))
-  if (!isTransient(answer)) chronicle.fault(`an honest upload was answered ${inWords(answer)}`)
+  const upload = { ...draft(client), key, claim, token, begun: Date.now() }
+  model.doubtful.add(upload.name)
+  return bring(client, upload)
+}
+
+/** The next try for an upload whose key was held. */
+export const bringHeld = async (client: Client): Promise<void> => {
+  const upload = client.held.shift()
+  if (upload !== undefined) await bring(client, upload)
 }
 
 /** The same upload again, under the same key, with the token given: the same artifact, however often. */
@@ -139,7 +160,7 @@ const refusedUpload = async (
   model.refused.add(file.name)
   const begun = Date.now()
   const answer = await chronicle.hear("refused publish", () =>
-    publish(target().baseUrl, { ...model.tenant, token }, { ...file, fields }),
+    publish(target().baseUrl, { ...model.tenant, token }, { ...file, bytes: contentOf(file.name, file.size), fields }),
   )
   if (answer === undefined) return
   if (answer.body?.error?.code === expected) return chronicle.succeeded(`publish, refused: ${expected}`, begun)

@@ -31,14 +31,21 @@ export const crashStory = async (kills: number, seed = Date.now() % 1_000_000): 
     const random = makeRandom(seed)
     const load = await startLoad({ target, seed })
     const recoveries: Array<number> = []
+    const succeeded = () => load.chronicle.successes.length
+    // Some work is done between two kills, however slow the machine.
+    const worked = async (until: number) => {
+      for (const late = Date.now() + 10_000; succeeded() < until && Date.now() < late;) await sleep(20)
+    }
     for (let kill = 0; kill < kills; kill++) {
+      const enough = succeeded() + 15
       await Promise.race([sleep(random.between(200, 1500)), load.working])
+      await Promise.race([worked(enough), load.working])
       await plane.node().kill9()
       const began = Date.now()
       await plane.start()
       recoveries.push(Date.now() - began)
     }
-    await sleep(1000)
+    await sleep(2000)
     await load.stop()
     const insides = {
       postgresUrl: plane.postgres.url,
