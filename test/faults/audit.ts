@@ -23,6 +23,12 @@ export interface Found {
   readonly events: number
 }
 
+export interface Settled extends Found {
+  readonly settledAfterMs: number
+  /** What did not hold at the last look before all did. */
+  readonly lastDoubts: ReadonlyArray<string>
+}
+
 class Findings {
   readonly sentences: Array<string> = []
   readonly say = (holds: boolean, sentence: string): void => {
@@ -176,15 +182,17 @@ export const settle = async (
   insides: Insides,
   models: ReadonlyArray<Model>,
   withinMs = 60_000,
-): Promise<Found & { readonly settledAfterMs: number }> => {
+): Promise<Settled> => {
   const began = Date.now()
+  let lastDoubts: ReadonlyArray<string> = []
   for (;;) {
     const found = await audit(target, insides, models)
     const settledAfterMs = Date.now() - began
     if (found.sentences.length === 0 || settledAfterMs > withinMs) {
       const sentences = [...found.sentences, ...(await auditBytes(target, insides, models))]
-      return { ...found, sentences, settledAfterMs }
+      return { ...found, sentences, settledAfterMs, lastDoubts }
     }
+    lastDoubts = found.sentences
     await sleep(1000)
   }
 }

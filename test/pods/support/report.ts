@@ -1,4 +1,4 @@
-import type { Found } from "../../faults/audit.ts"
+import type { Settled } from "../../faults/audit.ts"
 import type { Chronicle } from "../../faults/model.ts"
 import type { Chaos } from "./chaos.ts"
 import type { Cluster } from "./cluster.ts"
@@ -54,13 +54,7 @@ const inOrder = (counts: ReadonlyMap<string, number>) => Object.fromEntries([...
 const secondsOf = (ms: number) => `${(ms / 1000).toFixed(2)} s`
 
 /** For people, on the console. */
-export const print = (
-  title: string,
-  chronicle: Chronicle,
-  chaos: Chaos,
-  recovery: Recovery,
-  found: Found & { readonly settledAfterMs: number },
-): void => {
+export const print = (title: string, chronicle: Chronicle, chaos: Chaos, recovery: Recovery, found: Settled): void => {
   console.log(`\n${title}`)
   console.log(chaos.diary.join("\n"))
   console.table({
@@ -81,6 +75,7 @@ export const print = (
     "objects checked": { count: found.blobs },
     "events checked": { count: found.events },
   })
+  if (found.lastDoubts.length > 0) console.log(`The last to agree: ${found.lastDoubts.slice(0, 5).join("; ")}`)
   console.log("What clients did:")
   console.table(inOrder(chronicle.done))
   console.log("Requests that ended otherwise:")
