@@ -33,6 +33,7 @@ export const fullMeasure: Measure = {
   postgresMs: 10_000,
   killEvery: [5000, 10_000],
   terminateEvery: 25_000,
+  flushAt: 0.75,
 }
 
 export const shortMeasure: Measure = {
@@ -41,6 +42,7 @@ export const shortMeasure: Measure = {
   postgresMs: 2000,
   killEvery: [4000, 6000],
   terminateEvery: 12_000,
+  flushAt: 1,
 }
 
 /**
