@@ -1,6 +1,6 @@
 import { mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
-import { privateDir, run } from "../support/processes.ts"
+import { privateDir, sleep, spawnRecorded } from "../support/processes.ts"
 import { cpuMicros } from "./procfs.ts"
 import { startWorker } from "./worker.ts"
 
@@ -27,6 +27,19 @@ const known = [
 /** Peers that no registry of npm's has. */
 const elsewhere: ReadonlyArray<NotRun> = [{ name: "supabase/storage", reason: "not on npm" }]
 
+const patienceMs = 90_000
+
+/** The environment goes along: it may say how the registry is reached. */
+const install = async (folder: string, packages: ReadonlyArray<string>): Promise<void> => {
+  const args = ["install", "--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=1", ...packages]
+  const npm = await spawnRecorded("npm", args, { cwd: folder, env: process.env })
+  await Promise.race([npm.ended, sleep(patienceMs)])
+  const late = npm.running()
+  await npm.end("SIGKILL")
+  if (late) throw new Error(`npm took longer than ${patienceMs / 1000} s`)
+  if (npm.child.exitCode !== 0) throw new Error(`npm failed: ${npm.logs().slice(-200)}`)
+}
+
 /** Other upload servers, installed into a temporary folder that goes with them. One that cannot be had is named. */
 export const startPeers = async (): Promise<{
   readonly peers: ReadonlyArray<Peer>
@@ -42,10 +55,7 @@ export const startPeers = async (): Promise<{
     mkdirSync(folder)
     writeFileSync(join(folder, "package.json"), '{"private": true}')
     try {
-      await run("npm", ["install", "--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=1", ...packages], {
-        cwd: folder,
-        env: { PATH: process.env["PATH"], HOME: process.env["HOME"] },
-      })
+      await install(folder, packages)
       const worker = startWorker("peer.ts", [which, folder, storage])
       const { port } = (await worker.announced) as { port: number }
       const { version } = JSON.parse(readFileSync(join(folder, "node_modules", packages[0], "package.json"), "utf8"))

@@ -10,10 +10,13 @@ import { join } from "node:path"
  */
 const folder = process.argv[2] ?? "."
 const gathered = 256 * 1024
+/** Later files take the names of earlier ones, so that the disk does not fill. */
+const kept = 64
 
 /** Hashes as bytes come, writes 256 KiB at a time with one write under way, pauses the sender at 1 MiB. */
-const store = async (req: IncomingMessage, target: string, durable: boolean): Promise<string> => {
-  const draft = `${target}.draft`
+const store = async (req: IncomingMessage, turn: number, durable: boolean): Promise<string> => {
+  const draft = join(folder, `draft-${turn}`)
+  const target = join(folder, `stored-${turn % kept}`)
   const hash = createHash("sha256")
   const file = await open(draft, "w", 0o640)
   let waiting: Array<Buffer> = []
@@ -83,7 +86,7 @@ const send = async (res: ServerResponse, path: string): Promise<void> => {
   }
 }
 
-let count = 0
+let turns = 0
 const server = createServer({ keepAliveTimeout: 60_000, requestTimeout: 0 }, (req, res) => {
   const answer = (text: string) => {
     res.writeHead(201, { "content-type": "text/plain", "content-length": Buffer.byteLength(text) })
@@ -97,7 +100,7 @@ const server = createServer({ keepAliveTimeout: 60_000, requestTimeout: 0 }, (re
             req.on("end", resolve)
             req.resume()
           }).then(() => answer("ok"))
-        : store(req, join(folder, `stored-${++count % 64}`), req.url === "/store-sync").then(answer)
+        : store(req, ++turns, req.url === "/store-sync").then(answer)
   work.catch((error: unknown) => {
     console.error(error)
     res.destroy()

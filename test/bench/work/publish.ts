@@ -72,7 +72,7 @@ export const publish = async (bench: Bench): Promise<void> => {
       ]
     : [
         [4 * KiB, [1, 16, 64]],
-        [64 * KiB, [1, 16, 64]],
+        [64 * KiB, [16]],
         [MiB, [1, 16, 64]],
         [64 * MiB, [1, 16]],
         [512 * MiB, [1]],
@@ -90,8 +90,8 @@ export const publish = async (bench: Bench): Promise<void> => {
         : [
             bare(bench, "drain", "/drain", bytes, clients),
             bare(bench, "hash, write, sync", "/store-sync", bytes, clients),
-            durableFiles(bench, bytes, clients),
-            ...(bytes === 4 * KiB ? inserts(bench, clients) : []),
+            ...(clients === 16 ? [durableFiles(bench, bytes, clients)] : []),
+            ...(bytes === 4 * KiB && clients === 16 ? inserts(bench, clients) : []),
           ]
       await compare(bench, {
         title: titled(`publish ${label(bytes)}`, clients),
@@ -100,7 +100,7 @@ export const publish = async (bench: Bench): Promise<void> => {
         contenders: [
           ...(bytes === 4 * KiB && clients > 1 ? [ours(production, "production, one project", 1)] : []),
           ours(production, large || clients === 1 ? "production" : "production, 16 projects", large ? 1 : 16),
-          ours(embedded, "embedded", large ? 1 : 16),
+          ...(bytes > 64 * MiB ? [] : [ours(embedded, "embedded", large ? 1 : 16)]),
           ...peers.map((each) => peer(bench, each, bytes, clients)),
           ...ceilings,
         ],
