@@ -3,7 +3,7 @@ import type { BareServer } from "./ceilings.ts"
 import type { HttpJob, JobResult, Made, RequestSpec } from "./jobs.ts"
 import type { Options } from "./options.ts"
 import type { NotRun, Peer } from "./peers.ts"
-import { deleting } from "./requests.ts"
+import { deleting, describing, publishing, reading } from "./requests.ts"
 import { type Contender, type Group, measure, type Series } from "./rounds.ts"
 import type { Stack } from "./stacks.ts"
 import type { Worker } from "./worker.ts"
@@ -74,6 +74,20 @@ export const must = async (bench: Bench, job: Omit<HttpJob, "kind">): Promise<Jo
   const result = await bench.load.run({ kind: "http", ...job })
   if (result.errorCount > 0) throw new Error(`preparing failed ${result.errorCount} times: ${result.errors[0]}`)
   return result
+}
+
+/** A process compiles what it runs often only after thousands of requests; one that serves for days has done so. */
+export const warmUp = async (bench: Bench, { stack, tenants }: Site): Promise<void> => {
+  const nodes = stack.ports.length
+  const { ports } = stack
+  const [most, seconds] = bench.options.quick ? [32, 1] : [3000 * nodes, 15 * nodes]
+  const publishes = tenants.map((tenant) => publishing(tenant, 4 * KiB))
+  const { made } = await must(bench, { ports, clients: 16, seconds, atMost: most, keepIds: true, requests: publishes })
+  const reads = made.slice(0, 16).flatMap(({ id, index }) => {
+    const tenant = tenants[index]
+    return tenant === undefined ? [] : [reading(tenant, id, 4 * KiB), describing(tenant, id)]
+  })
+  await must(bench, { ports, clients: 16, seconds: seconds / 3, atMost: most, requests: reads })
 }
 
 /** The requests of one server, as a contender. */

@@ -2,7 +2,7 @@ import { mkdirSync, writeFileSync } from "node:fs"
 import { cpus, loadavg } from "node:os"
 import { join } from "node:path"
 import { BackendMissing, notRun } from "../support/backends.ts"
-import type { Bench, Site } from "./bench.ts"
+import { type Bench, type Site, warmUp } from "./bench.ts"
 import { filesToSend, startBareNode, startNginx } from "./ceilings.ts"
 import { asSvg } from "./chart.ts"
 import { type Options, readOptions, usage } from "./options.ts"
@@ -73,6 +73,9 @@ const run = async (options: Options, names: ReadonlyArray<string>): Promise<Benc
       ],
       errors: [],
     }
+    // Parts that start nodes of their own leave these alone.
+    if (names.some((name) => !["node", "pods", "s3"].includes(name)))
+      for (const each of [bench.production, bench.embedded]) await warmUp(bench, each)
     for (const name of names) {
       console.log(`\n== ${name}`)
       const began = performance.now()

@@ -1,4 +1,4 @@
-import { type Bench, KiB } from "../bench.ts"
+import { type Bench, KiB, warmUp } from "../bench.ts"
 import { publishing } from "../requests.ts"
 import { measure } from "../rounds.ts"
 import { startProduction } from "../stacks.ts"
@@ -11,6 +11,7 @@ export const pods = async (bench: Bench): Promise<void> => {
     try {
       const tenants = await stack.tenants(16)
       const requests = tenants.map((tenant) => publishing(tenant, 4 * KiB))
+      await warmUp(bench, { stack, tenants })
       const before = { ...stack.cpuByProcess() }
       const found = await measure(
         {
@@ -27,8 +28,7 @@ export const pods = async (bench: Bench): Promise<void> => {
             },
           ],
         },
-        // Each process has to warm up by itself.
-        { rounds, seconds: quick ? seconds : 2, warmUpSeconds: quick ? 0.1 : 2 + 2 * count },
+        { rounds, seconds: quick ? seconds : 2, warmUpSeconds: 0.1 },
       )
       for (const each of found) {
         console.log(`  ${each.contender}: ${each.median.toFixed(0)}/s, ${each.cpuMicrosPerRequest?.toFixed(0)} µs each`)

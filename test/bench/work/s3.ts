@@ -1,6 +1,6 @@
 import { orNotRun } from "../../support/backends.ts"
 import { startRgw } from "../../support/rgw.ts"
-import { type Bench, compare, KiB, label, loadOn, MiB, onStack, removeMade, type Site } from "../bench.ts"
+import { type Bench, compare, KiB, label, loadOn, MiB, onStack, removeMade, type Site, warmUp } from "../bench.ts"
 import { publishing, reading } from "../requests.ts"
 import type { Contender } from "../rounds.ts"
 import { startProduction } from "../stacks.ts"
@@ -17,6 +17,7 @@ export const s3 = async (bench: Bench): Promise<void> => {
   const stack = await startProduction({ s3: server })
   try {
     const site: Site = { stack, tenants: await stack.tenants(16) }
+    await warmUp(bench, site)
     for (const [bytes, clients] of [
       [4 * KiB, 16],
       [64 * MiB, 4],
