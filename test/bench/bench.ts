@@ -52,7 +52,8 @@ export interface Bench {
 
 /** Measures a group at the run's pace; large payloads get fewer rounds, for one request takes as long as a turn. */
 export const compare = async (bench: Bench, group: Group, pace: { readonly seconds?: number } = {}): Promise<void> => {
-  const { quick, rounds, seconds } = bench.options
+  const { match, quick, rounds, seconds } = bench.options
+  if (!group.title.includes(match)) return
   const large = group.bytes >= 16 * MiB
   const found = await measure(group, {
     rounds: large ? Math.min(rounds, 3) : rounds,

@@ -12,6 +12,10 @@ export interface Options {
   readonly pods: ReadonlyArray<number>
   /** The parts to run, by name; empty: all. */
   readonly only: ReadonlyArray<string>
+  /** Only groups whose title holds this; empty: all. */
+  readonly match: string
+  /** Write a CPU profile of the shared production node beside the results. */
+  readonly profile: boolean
   /** Requests after which memory must be what it was. */
   readonly soak: number
   readonly rgw: boolean
@@ -25,6 +29,8 @@ export const usage = `npm run bench -- [options]
   --seconds S      length of one turn in a round (0.8)
   --pods 1,2,4     the numbers of pods to compare
   --only A,B       parts: publish read small list events node pods s3
+  --match TEXT     of these only the groups whose title holds the text, such as "publish 4 KiB, 16"
+  --profile        write a CPU profile of the production node into DIR/profile
   --soak N         requests for the memory's slope (20000)
   --rgw, --no-rgw  with or without a real S3 server (with; quick: without)
   --no-peers       without servers from npm (quick: without)`
@@ -40,6 +46,8 @@ export const readOptions = (args: ReadonlyArray<string>): Options => {
       seconds: { type: "string" },
       pods: { type: "string" },
       only: { type: "string", default: "" },
+      match: { type: "string", default: "" },
+      profile: { type: "boolean", default: false },
       soak: { type: "string" },
       rgw: { type: "boolean" },
       peers: { type: "boolean" },
@@ -58,6 +66,8 @@ export const readOptions = (args: ReadonlyArray<string>): Options => {
     out: resolve(values.out),
     pods: (values.pods ?? (quick ? "2" : "1,2,4")).split(",").map((pods) => positive("pods", pods, 1)),
     only: values.only.split(",").filter(Boolean),
+    match: values.match,
+    profile: values.profile,
     soak: Math.ceil(positive("soak", values.soak, quick ? 300 : 20_000)),
     rgw: values.rgw ?? !quick,
     peers: values.peers ?? !quick,

@@ -59,7 +59,9 @@ const run = async (options: Options, names: ReadonlyArray<string>): Promise<Benc
       options,
       load: keep(startWorker("load.ts")),
       loops: keep(startWorker("loops.ts")),
-      production: await site(startProduction),
+      production: await site(() =>
+        startProduction({ profileFolder: options.profile ? join(options.out, "profile") : undefined }),
+      ),
       embedded: await site(startEmbedded),
       bare,
       nginx: typeof nginx === "string" ? undefined : keep(nginx),

@@ -32,6 +32,8 @@ export interface Stack {
 export interface StackOptions {
   readonly pods?: number
   readonly s3?: S3Server
+  /** Each node writes a CPU profile there when it stops. */
+  readonly profileFolder?: string | undefined
 }
 
 const root = resolve(import.meta.dirname, "../..")
@@ -90,7 +92,7 @@ const ownPorts = async () => ({ METRICS_PORT: String(await freePort()) })
 const runnerPorts = async () => ({ RUNNER_HOST: "127.0.0.1", RUNNER_PORT: String(await freePort()) })
 
 /** Postgres with fsync on over its Unix socket, Redis, files or S3, and that many nodes. */
-export const startProduction = async ({ pods = 1, s3 }: StackOptions = {}): Promise<Stack> => {
+export const startProduction = async ({ pods = 1, profileFolder, s3 }: StackOptions = {}): Promise<Stack> => {
   const [postgres, redis] = await Promise.all([startPostgres(), startRedis()])
   const home = privateDir("bench")
   const dataDir = join(home.path, "data")
@@ -113,6 +115,7 @@ export const startProduction = async ({ pods = 1, s3 }: StackOptions = {}): Prom
   }
   const base = { PATH: process.env["PATH"] ?? "", HOME: process.env["HOME"] ?? "" }
   await run(process.execPath, ["src/migrate.ts"], { cwd: root, env: { ...base, ...env } })
+  if (profileFolder !== undefined) env["NODE_OPTIONS"] = `--cpu-prof --cpu-prof-dir=${profileFolder}`
   const nodes: Array<ProductNode> = []
   for (let pod = 0; pod < pods; pod++)
     nodes.push(await startNode({ env: { ...env, ...(await ownPorts()), ...(pods > 1 && (await runnerPorts())) } }))
