@@ -1,4 +1,4 @@
-import { createHash, timingSafeEqual } from "node:crypto"
+import { hash, timingSafeEqual } from "node:crypto"
 import { SqlClient } from "@effect/sql"
 import { Clock, DateTime, Effect, Layer, Redacted, Schema } from "effect"
 import { CredentialId, ExternalId, ProjectHandle } from "../../src/domain/Ids.ts"
@@ -31,7 +31,7 @@ const recordOf = (row: typeof Row.Type): ApiKeyRecord => ({
   ...(row.expires_at !== null && { expiresAt: row.expires_at }),
 })
 
-const hashOf = (secret: string) => createHash("sha256").update(secret).digest()
+const hashOf = (secret: string) => hash("sha256", secret, "buffer")
 
 /** How long a good answer is believed without asking again, in milliseconds; a revocation must arrive within 5 s. */
 const believedFor = 2000

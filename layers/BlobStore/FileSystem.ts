@@ -1,18 +1,18 @@
 import { randomBytes } from "node:crypto"
 import { constants } from "node:fs"
-import { access, type FileHandle, link, open, readdir, readFile, stat, unlink } from "node:fs/promises"
+import { access, link, open, readdir, readFile, stat, unlink } from "node:fs/promises"
 import { join } from "node:path"
 import { DateTime, Effect, Layer, Stream } from "effect"
 import { BlobMissing, BlobStore } from "../../services/BlobStore.ts"
 import { DependencyUnavailable } from "../../services/Unavailable.ts"
 import { Buffers } from "./Buffers.ts"
+import { openFile } from "./files/fileCalls.ts"
+import { FileReader } from "./files/FileReader.ts"
 import { FileWriter } from "./files/FileWriter.ts"
 import { Folders, makeFolder, syncFolder } from "./files/Folders.ts"
 import { checkKey } from "./keys.ts"
 import { spanned, traced } from "../../src/telemetry/Spans.ts"
 
-/** Read at once, in bytes; the buffer of a reader is used again for each chunk. */
-const readSize = 256 * 1024
 /** Memory of finished writes that is kept for the next ones, in bytes. */
 const mostIdle = 4 * 1024 * 1024
 
@@ -47,27 +47,6 @@ const make = (directory: string) =>
     const missingOr = (key: string, operation: string) => (error: unknown) =>
       isMissing(error) ? new BlobMissing({ key }) : fault(operation)(error)
 
-    const openToRead = (key: string, path: string) =>
-      Effect.acquireRelease(
-        Effect.tryPromise({ try: () => open(path, "r"), catch: missingOr(key, "read") }),
-        (handle) => Effect.promise(() => handle.close().catch(() => {})),
-      )
-
-    const reader = (handle: FileHandle, offset: number, length: number) => {
-      const buffer = Buffer.allocUnsafe(Math.min(readSize, length))
-      let at = offset
-      const end = offset + length
-      return {
-        next: async () => {
-          if (at >= end) return undefined
-          const { bytesRead } = await handle.read(buffer, 0, Math.min(buffer.length, end - at), at)
-          if (bytesRead === 0) throw new Error("the file is shorter than the range")
-          at += bytesRead
-          return buffer.subarray(0, bytesRead)
-        },
-      }
-    }
-
     /** Files of a folder tree with their times; what vanishes meanwhile is left out. */
     async function* walk(folder: string): AsyncGenerator<{ name: string; size: number; modified: number }> {
       for (const entry of await readdir(folder, { withFileTypes: true }).catch(orVanished([]))) {
@@ -97,9 +76,16 @@ const make = (directory: string) =>
           }).pipe(Effect.uninterruptible, spanned("BlobStore.finish")),
         }
       }),
-      read: traced("BlobStore.read")((key, { length, offset }) =>
-        Effect.map(openToRead(key, pathOf(key)), (handle) => reader(handle, offset, length)),
-      ),
+      read: traced("BlobStore.read")((key, range) => {
+        const path = pathOf(key)
+        return Effect.acquireRelease(
+          Effect.tryPromise({
+            try: async () => new FileReader(await openFile(path, "r"), range),
+            catch: missingOr(key, "read"),
+          }),
+          (reader) => Effect.sync(() => reader.close()),
+        )
+      }),
       stat: traced("BlobStore.stat")((key) => {
         const path = pathOf(key)
         return Effect.tryPromise({ try: () => stat(path), catch: missingOr(key, "stat") }).pipe(

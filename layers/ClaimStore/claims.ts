@@ -1,11 +1,11 @@
-import { createHash, timingSafeEqual } from "node:crypto"
+import { hash as sha256, timingSafeEqual } from "node:crypto"
 import { SqlClient } from "@effect/sql"
 import { Effect, Redacted, Schema } from "effect"
 import { Attempt, Claim, LeaseInvalid, Visibility } from "../../src/domain/Claim.ts"
 import { ExternalId, ProjectHandle } from "../../src/domain/Ids.ts"
 import { Principal } from "../../src/domain/Principal.ts"
 
-export const hashOf = (token: Redacted.Redacted): Buffer => createHash("sha256").update(Redacted.value(token)).digest()
+export const hashOf = (token: Redacted.Redacted): Buffer => sha256("sha256", Redacted.value(token), "buffer")
 
 export const ClaimRow = Schema.Struct({
   project: ProjectHandle,

@@ -29,9 +29,9 @@ export const layer = Layer.sync(Ids, () => {
     }),
   )
   return {
-    artifact: Effect.map(ulid, (id) => ArtifactId.make(`art_${id}`)),
+    artifact: Effect.map(ulid, (id) => ArtifactId.make(`art_${id}`, true)),
     credential: Effect.map(ulid, (id) => CredentialId.make(`cred_${id}`)),
-    event: Effect.map(ulid, (id) => EventId.make(`sevt_${id}`)),
+    event: Effect.map(ulid, (id) => EventId.make(`sevt_${id}`, true)),
     apiKey: secret("mbx_"),
     leaseToken: secret("lease_"),
   }

@@ -1,6 +1,6 @@
 import { HttpApiMiddleware, HttpApiSecurity, HttpServerRequest } from "@effect/platform"
 import { Context, Effect, Layer, Redacted } from "effect"
-import { createHash, timingSafeEqual } from "node:crypto"
+import { hash, timingSafeEqual } from "node:crypto"
 import { Authenticator } from "../../services/Authenticator.ts"
 import { Settings } from "../Config.ts"
 import { AdminCaller, type Caller, type Permission, type ProjectCaller } from "../domain/Principal.ts"
@@ -18,7 +18,7 @@ export class Authentication extends HttpApiMiddleware.Tag<Authentication>()("src
   security: { bearer: HttpApiSecurity.bearer },
 }) {}
 
-const sha256 = (text: string) => createHash("sha256").update(text).digest()
+const sha256 = (text: string) => hash("sha256", text, "buffer")
 
 export const AuthenticationLive = Layer.effect(
   Authentication,

@@ -45,7 +45,8 @@ const withReceiver = async <A>(
         return {
           write: (chunk) => {
             file.size += chunk.length
-            outcome.buffers.push(chunk.buffer as ArrayBuffer)
+            // Smaller ones may be views of a pool's buffer.
+            if (chunk.length >= 8192) outcome.buffers.push(chunk.buffer as ArrayBuffer)
             if (options.slowSinkMillis === undefined) return void hash.update(chunk)
             // Whoever waits may look at the chunk to the last.
             return delay(options.slowSinkMillis).then(() => void hash.update(chunk))
@@ -155,7 +156,7 @@ describe("the receiver takes", () => {
         await post(port, Buffer.concat([Buffer.from(filePart("").slice(0, -2)), content, Buffer.from(`\r\n${end}`)]))
         expect(outcomes[0]?.error).toBeUndefined()
         // The memory of what was taken is given back at once.
-        const large = outcomes[0]?.buffers.filter(({ byteLength, detached }) => detached || byteLength >= 4096) ?? []
+        const large = outcomes[0]?.buffers ?? []
         expect(large.length).toBeGreaterThan(20)
         expect(large.every(({ detached }) => detached)).toBe(true)
         expect(outcomes[0]?.file).toEqual({

@@ -1,7 +1,8 @@
 import { randomBytes } from "node:crypto"
-import { type FileHandle, open, rename, unlink } from "node:fs/promises"
+import { unlink } from "node:fs/promises"
 import { join } from "node:path"
 import { type Buffers, sizeFor } from "../Buffers.ts"
+import { close, closeSoon, move, openFile, syncData, write } from "./fileCalls.ts"
 import type { Folders } from "./Folders.ts"
 
 /**
@@ -28,7 +29,7 @@ export class FileWriter {
   readonly #draft: string
   readonly #buffers: Buffers
   readonly #folders: Folders
-  #handle: FileHandle | undefined
+  #fd: number | undefined
   /** What gathers: as large as the bytes need, until it holds `#full`. */
   #buffer: Buffer | undefined
   #full = 0
@@ -106,9 +107,8 @@ export class FileWriter {
     this.#buffer = undefined
     this.#filled = 0
     try {
-      const handle = (this.#handle ??= await open(this.#draft, "wx", 0o640))
-      for (let at = 0; buffer !== undefined && at < bytes;)
-        at += (await handle.write(buffer, at, bytes - at)).bytesWritten
+      const fd = (this.#fd ??= await openFile(this.#draft, "wx", 0o640))
+      for (let at = 0; buffer !== undefined && at < bytes;) at += await write(fd, buffer, at, bytes - at)
     } finally {
       if (buffer !== undefined) this.#buffers.give(buffer)
     }
@@ -119,10 +119,12 @@ export class FileWriter {
     await this.#flushing
     if (this.#failure !== undefined) throw this.#failure
     await this.#flush()
-    await this.#handle?.datasync()
-    await this.#handle?.close()
-    this.#handle = undefined
-    await rename(this.#draft, this.#target)
+    if (this.#fd !== undefined) {
+      await syncData(this.#fd)
+      closeSoon(this.#fd)
+      this.#fd = undefined
+    }
+    await move(this.#draft, this.#target)
     await this.#folders.sync(this.#target)
     openWriters--
   }
@@ -134,7 +136,7 @@ export class FileWriter {
     await this.#flushing?.catch(() => {})
     if (this.#buffer !== undefined) this.#buffers.give(this.#buffer)
     this.#buffer = undefined
-    await this.#handle?.close().catch(() => {})
+    if (this.#fd !== undefined) await close(this.#fd).catch(() => {})
     await unlink(this.#draft).catch(() => {})
   }
 }

@@ -1,14 +1,15 @@
-import { createHash } from "node:crypto"
-import { type FileHandle, mkdir, open } from "node:fs/promises"
+import { hash } from "node:crypto"
+import { mkdir } from "node:fs/promises"
 import { dirname, join } from "node:path"
+import { close, openFile, sync } from "./fileCalls.ts"
 
 /** Makes names in a folder durable: POSIX promises a rename only after the folder itself was synced. */
 export const syncFolder = async (folder: string): Promise<void> => {
-  const handle = await open(folder, "r")
+  const fd = await openFile(folder, "r")
   try {
-    await handle.sync()
+    await sync(fd)
   } finally {
-    await handle.close()
+    await close(fd)
   }
 }
 
@@ -22,7 +23,7 @@ export const makeFolder = async (folder: string): Promise<void> => {
 /** One folder, kept open so that its sync is one call, and synced once for all who wait at the same time. */
 class Folder {
   readonly #path: string
-  #handle: Promise<FileHandle> | undefined
+  #fd: Promise<number> | undefined
   #running: Promise<void> | undefined
   #next: Promise<void> | undefined
 
@@ -52,9 +53,9 @@ class Folder {
   }
 
   async #sync(): Promise<void> {
-    this.#handle ??= open(this.#path, "r")
+    this.#fd ??= openFile(this.#path, "r")
     try {
-      await (await this.#handle).sync()
+      await sync(await this.#fd)
     } catch (error) {
       await this.close()
       throw error
@@ -62,9 +63,9 @@ class Folder {
   }
 
   async close(): Promise<void> {
-    const handle = await this.#handle?.catch(() => undefined)
-    this.#handle = undefined
-    await handle?.close().catch(() => {})
+    const fd = await this.#fd?.catch(() => undefined)
+    this.#fd = undefined
+    if (fd !== undefined) await close(fd).catch(() => {})
   }
 }
 
@@ -96,7 +97,7 @@ export class Folders {
   }
 
   pathOf(key: string, name: string): string {
-    return join(this.#root, createHash("sha256").update(key).digest("hex").slice(0, 2), name)
+    return join(this.#root, hash("sha256", key).slice(0, 2), name)
   }
 
   /** Makes a name in one of the folders durable. */
