@@ -38,7 +38,11 @@ const chosen = ({ only, rgw }: Options): ReadonlyArray<string> => {
 }
 
 /** Starts what the parts share, runs them one after the other, and ends all of it whatever happens. */
-const run = async (options: Options, names: ReadonlyArray<string>): Promise<Bench> => {
+const run = async (
+  options: Options,
+  names: ReadonlyArray<string>,
+  keepResults: (bench: Bench) => string,
+): Promise<Bench> => {
   const ends: Array<() => Promise<void>> = []
   const keep = <A extends { stop(): Promise<void> }>(server: A): A => {
     ends.unshift(() => server.stop())
@@ -83,10 +87,27 @@ const run = async (options: Options, names: ReadonlyArray<string>): Promise<Benc
       const began = performance.now()
       await parts[name]?.(bench)
       console.log(`  (${((performance.now() - began) / 1000).toFixed(1)} s)`)
+      keepResults(bench)
     }
     return bench
   } finally {
     for (const end of ends) await end().catch((error: unknown) => console.error(error))
+  }
+}
+
+const resultsOf = (bench: Bench, startedAt: Date, load: number): Results => {
+  const { errors, facts, notRun, options, series } = bench
+  return {
+    machine: { cpus: cpus().length, model: cpus()[0]?.model ?? "", node: process.versions.node, load },
+    startedAt: startedAt.toISOString(),
+    minutes: (Date.now() - startedAt.getTime()) / 60_000,
+    rounds: options.rounds,
+    series,
+    facts,
+    // What was hardly warm says nothing about speed.
+    targets: options.quick ? [] : targets(series, facts),
+    notRun,
+    errors,
   }
 }
 
@@ -98,25 +119,18 @@ const main = async (): Promise<number> => {
   const options = readOptions(process.argv.slice(2))
   const startedAt = new Date()
   const load = loadavg()[0] ?? 0
-  const bench = await run(options, chosen(options))
-  const results: Results = {
-    machine: { cpus: cpus().length, model: cpus()[0]?.model ?? "", node: process.versions.node, load },
-    startedAt: startedAt.toISOString(),
-    minutes: (Date.now() - startedAt.getTime()) / 60_000,
-    rounds: options.rounds,
-    series: bench.series,
-    facts: bench.facts,
-    // What was hardly warm says nothing about speed.
-    targets: options.quick ? [] : targets(bench.series, bench.facts),
-    notRun: bench.notRun,
-    errors: bench.errors,
+  /** After each part: what a run that is cut short has found is kept. */
+  const keepResults = (bench: Bench): string => {
+    const results = resultsOf(bench, startedAt, load)
+    mkdirSync(options.out, { recursive: true })
+    const text = asText(results)
+    writeFileSync(join(options.out, "results.json"), `${JSON.stringify(results, undefined, 2)}\n`)
+    writeFileSync(join(options.out, "chart.svg"), asSvg(results))
+    writeFileSync(join(options.out, "results.txt"), `${text}\n`)
+    return text
   }
-  mkdirSync(options.out, { recursive: true })
-  writeFileSync(join(options.out, "results.json"), `${JSON.stringify(results, undefined, 2)}\n`)
-  writeFileSync(join(options.out, "chart.svg"), asSvg(results))
-  const text = asText(results)
-  writeFileSync(join(options.out, "results.txt"), `${text}\n`)
-  console.log(`\n${text}\n\nWritten to ${options.out}.`)
+  const bench = await run(options, chosen(options), keepResults)
+  console.log(`\n${keepResults(bench)}\n\nWritten to ${options.out}.`)
   return bench.errors.length === 0 ? 0 : 1
 }
 
