@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto"
-import { readdirSync, readlinkSync } from "node:fs"
+import { readdirSync, readlinkSync, statSync } from "node:fs"
 import { request } from "node:http"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { sleep } from "../support/processes.ts"
@@ -19,12 +19,13 @@ afterAll(async () => {
   await plane?.dispose()
 })
 
-/** Files of the store that the node has open. */
+/** Files of the store that the node has open; its folders stay open for their syncs. */
 const openFiles = () => {
-  const folder = `/proc/${plane.node().pid}/fd`
-  return readdirSync(folder).filter((fd) => {
+  const descriptors = `/proc/${plane.node().pid}/fd`
+  return readdirSync(descriptors).filter((fd) => {
     try {
-      return readlinkSync(`${folder}/${fd}`).startsWith(plane.blobDir)
+      const target = readlinkSync(`${descriptors}/${fd}`)
+      return target.startsWith(plane.blobDir) && !statSync(`${descriptors}/${fd}`).isDirectory()
     } catch {
       return false
     }

@@ -4,7 +4,7 @@ import { join, resolve } from "node:path"
 import type { Insides } from "../../faults/audit.ts"
 import { freePort } from "../../support/ports.ts"
 import { type PostgresServer, startPostgres } from "../../support/postgres.ts"
-import { privateDir, run } from "../../support/processes.ts"
+import { privateDir, run, sleep } from "../../support/processes.ts"
 import { type RedisServer, startRedis } from "../../support/redis.ts"
 import { type Balancer, type BalancerKind, startBalancer } from "./balancer.ts"
 import { makePod, type Pod } from "./pod.ts"
@@ -48,6 +48,20 @@ export const insidesOf = (cluster: Cluster): Insides => ({
 const together = async <const A extends ReadonlyArray<Promise<unknown>>>(promises: A) => {
   await Promise.allSettled(promises)
   return Promise.all(promises)
+}
+
+/** Returns once the balancer has found that pods serve: it had looked before any did. */
+const seenByBalancer = async (baseUrl: string): Promise<void> => {
+  const until = Date.now() + 15_000
+  for (let answered = 0; answered < 6;) {
+    const ok = await fetch(`${baseUrl}/readyz`, { signal: AbortSignal.timeout(2000) }).then(
+      (response) => response.ok,
+      () => false,
+    )
+    answered = ok ? answered + 1 : 0
+    if (!ok && Date.now() > until) throw new Error("the balancer finds no pod that serves")
+    await sleep(ok ? 0 : 50)
+  }
 }
 
 export const startCluster = async (options: ClusterOptions): Promise<Cluster> => {
@@ -97,6 +111,7 @@ export const startCluster = async (options: ClusterOptions): Promise<Cluster> =>
       pods.push(makePod({ name: `pod${index + 1}`, port, env: { ...env, RUNNER_PORT: String(await freePort()) } }))
     stops.push(() => Promise.all(pods.map((pod) => pod.kill9().catch(() => {}))).then(() => {}))
     await Promise.all(pods.map((pod) => pod.start()))
+    await seenByBalancer(balancer.baseUrl)
     return {
       baseUrl: balancer.baseUrl,
       adminKey,
