@@ -48,7 +48,7 @@ const install = async (): Promise<string | undefined> => {
 
 const configuration = (home: string, folder: string, port: number) => `
 daemon off;
-worker_processes 1;
+master_process off;
 ${process.getuid?.() === 0 ? "user root;" : ""}
 pid ${home}/nginx.pid;
 error_log stderr warn;
@@ -71,7 +71,7 @@ http {
 }
 `
 
-/** nginx with sendfile and one worker, or why there is none. */
+/** nginx with sendfile, as one process, or why there is none. */
 export const startNginx = async (folder: string): Promise<BareServer | string> => {
   const missing = await install()
   if (missing !== undefined) return missing
