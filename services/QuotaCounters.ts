@@ -20,7 +20,7 @@ type Fault = ProjectNotFound | DependencyUnavailable
  * Each operation is atomic, absolute per upload and idempotent. Figures of `Usage` are taken over only when their
  * version is newer than the counters' own, so that operations may arrive late or out of order. Counters that are
  * missing, or were made by another incarnation of the store, are rebuilt from ProjectStore before an operation is
- * answered. A reservation expires 60 s after it was last made, grown or renewed.
+ * answered. A reservation expires 45 s after it was last made, grown or renewed.
  */
 export class QuotaCounters extends Context.Tag("services/QuotaCounters")<
   QuotaCounters,

@@ -4,7 +4,7 @@ import { QuotaCounters } from "../../services/QuotaCounters.ts"
 import { missing, type RawCounters, rebuilding } from "./Rebuilding.ts"
 
 /** How long a reservation lives unless it is renewed, in milliseconds. */
-const lifetime = 60_000
+const lifetime = 45_000
 
 interface Counters {
   usage: Pick<Usage, "usedBytes" | "limitBytes" | "version">

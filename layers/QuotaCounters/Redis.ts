@@ -5,7 +5,7 @@ import { missing, type RawCounters, rebuilding } from "./Rebuilding.ts"
 import * as scripts from "./scripts.ts"
 
 /** How long a reservation lives unless it is renewed, in milliseconds. */
-const lifetime = 60_000
+const lifetime = 45_000
 
 const keysOf = (project: string) => [
   `quota:{${project}}`,

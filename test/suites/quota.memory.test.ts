@@ -11,18 +11,18 @@ const memory = QuotaCountersMemory.layer.pipe(Layer.provideMerge(truth))
 quotaCountersSuite("Memory", memory)
 
 layer(memory)("QuotaCounters: Memory, its clock", (it) => {
-  it.effect("a reservation expires 60 s after it was last made, grown or renewed", () =>
+  it.effect("a reservation expires 45 s after it was last made, grown or renewed", () =>
     Effect.gen(function* () {
       const counters = yield* QuotaCounters
       const project = yield* freshProject(100)
       for (const id of ["still", "grown", "renewed"]) yield* ask(project, id, 10)
-      yield* TestClock.adjust("59 seconds")
+      yield* TestClock.adjust("44 seconds")
       yield* counters.extend(project, "grown", { need: 20, want: 20 })
       yield* counters.renew(project, "renewed", 10)
       expect((yield* usage(project)).reservedBytes).toBe(40)
       yield* TestClock.adjust("2 seconds")
       expect((yield* usage(project)).reservedBytes).toBe(30)
-      yield* TestClock.adjust("58 seconds")
+      yield* TestClock.adjust("43 seconds")
       expect((yield* usage(project)).reservedBytes).toBe(0)
       expect(yield* ask(project, "next", 100)).toBe(100)
     }),

@@ -46,7 +46,7 @@ if (shared !== null) {
   )
 
   layer(over(shared), live)("QuotaCounters: Redis, its keys", (it) => {
-    it.effect("a reservation lives for 60 s by Redis's clock, and what expired gives its room back", () =>
+    it.effect("a reservation lives for 45 s by Redis's clock, and what expired gives its room back", () =>
       Effect.gen(function* () {
         const { commands } = yield* RedisClient.Redis
         const project = yield* freshProject(100)
@@ -56,7 +56,7 @@ if (shared !== null) {
         const [seconds, until] = yield* Effect.promise(
           async () => [Number((await commands.time())[0]), Number(await commands.zscore(expiries ?? "", "a"))] as const,
         )
-        expect(Math.abs(until - (seconds * 1000 + 60_000))).toBeLessThan(5_000)
+        expect(Math.abs(until - (seconds * 1000 + 45_000))).toBeLessThan(5_000)
         yield* Effect.promise(() => commands.zadd(expiries ?? "", 1, "a"))
         expect((yield* usage(project)).reservedBytes).toBe(40)
         expect(yield* Effect.promise(() => commands.hgetall(reservations ?? ""))).toEqual({ b: "40" })
