@@ -8,7 +8,7 @@ import { startPostgres } from "../support/postgres.ts"
 import { privateDir, run } from "../support/processes.ts"
 import { startRedis } from "../support/redis.ts"
 import { startRgw } from "../support/rgw.ts"
-import { type S3Server, startS3StandIn } from "../support/s3.ts"
+import { s3Environment, type S3Server, startS3StandIn } from "../support/s3.ts"
 
 /** Runs the black-box suite over one stack, and prints which sentence of the contract each test stands for. */
 const stacks = ["embedded", "files", "s3", "rgw"] as const
@@ -77,14 +77,7 @@ try {
   if (stack === "s3" || stack === "rgw") {
     const start: () => Promise<S3Server> = stack === "rgw" ? startRgw : startS3StandIn
     const s3 = await give(stack === "rgw" ? "Ceph RGW" : "S3 stand-in", start, (server) => server.stop())
-    Object.assign(env, {
-      S3_BUCKET: s3.bucket,
-      S3_ENDPOINT: s3.endpoint,
-      S3_REGION: s3.region,
-      S3_FORCE_PATH_STYLE: "true",
-      AWS_ACCESS_KEY_ID: s3.accessKeyId,
-      AWS_SECRET_ACCESS_KEY: s3.secretAccessKey,
-    })
+    Object.assign(env, s3Environment(s3))
   }
   const node = await startNode({ env })
   stops.unshift(() => node.stop())

@@ -8,7 +8,7 @@ import { freePort } from "../support/ports.ts"
 import { startPostgres } from "../support/postgres.ts"
 import { privateDir, run } from "../support/processes.ts"
 import { startRedis } from "../support/redis.ts"
-import type { S3Server } from "../support/s3.ts"
+import { s3Environment, type S3Server } from "../support/s3.ts"
 import { cpuMicros } from "./procfs.ts"
 
 export interface Stack {
@@ -104,14 +104,7 @@ export const startProduction = async ({ pods = 1, profileFolder, s3 }: StackOpti
     BOOTSTRAP_API_KEY: `mbx_${randomBytes(32).toString("hex")}`,
     URL_SIGNING_SECRET: randomBytes(32).toString("hex"),
     EVENT_STREAM_KEY: streamKey,
-    ...(s3 && {
-      S3_BUCKET: s3.bucket,
-      S3_ENDPOINT: s3.endpoint,
-      S3_REGION: s3.region,
-      S3_FORCE_PATH_STYLE: "true",
-      AWS_ACCESS_KEY_ID: s3.accessKeyId,
-      AWS_SECRET_ACCESS_KEY: s3.secretAccessKey,
-    }),
+    ...(s3 && s3Environment(s3)),
   }
   const base = { PATH: process.env["PATH"] ?? "", HOME: process.env["HOME"] ?? "" }
   await run(process.execPath, ["src/migrate.ts"], { cwd: root, env: { ...base, ...env } })

@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from "node:crypto"
 import { readFileSync } from "node:fs"
 import { request } from "node:http"
-import { type S3Server, startS3StandIn } from "../support/s3.ts"
+import { s3Environment, type S3Server, startS3StandIn } from "../support/s3.ts"
 import { sleep } from "../support/processes.ts"
 import { makeTenant, publish, startPlane, type Tenant } from "./plane.ts"
 
@@ -83,14 +83,7 @@ let s3: S3Server | undefined
 let facts: Record<string, string> = {}
 if (store === "s3" || store === "rgw") {
   s3 = store === "s3" ? await startS3StandIn() : await (await import("../support/rgw.ts")).startRgw()
-  facts = {
-    S3_BUCKET: s3.bucket,
-    S3_ENDPOINT: s3.endpoint,
-    S3_REGION: s3.region,
-    S3_FORCE_PATH_STYLE: "true",
-    AWS_ACCESS_KEY_ID: s3.accessKeyId,
-    AWS_SECRET_ACCESS_KEY: s3.secretAccessKey,
-  }
+  facts = s3Environment(s3)
 }
 const plane = await startPlane(facts)
 try {

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { freePort } from "../support/ports.ts"
 import { sleep } from "../support/processes.ts"
 import { startProxy } from "../support/proxy.ts"
-import { startS3StandIn } from "../support/s3.ts"
+import { s3Environment, startS3StandIn } from "../support/s3.ts"
 import {
   answersInTime,
   callNames,
@@ -239,14 +239,7 @@ describe("an S3 store that is away", { timeout: 60_000 }, () => {
     const s3 = await startS3StandIn()
     const { hostname, port } = new URL(s3.endpoint)
     const proxy = await startProxy({ host: hostname, port: Number(port) })
-    const plane = await startPlane({
-      S3_BUCKET: s3.bucket,
-      S3_ENDPOINT: `http://127.0.0.1:${proxy.port}`,
-      S3_REGION: s3.region,
-      S3_FORCE_PATH_STYLE: "true",
-      AWS_ACCESS_KEY_ID: s3.accessKeyId,
-      AWS_SECRET_ACCESS_KEY: s3.secretAccessKey,
-    })
+    const plane = await startPlane(s3Environment({ ...s3, endpoint: `http://127.0.0.1:${proxy.port}` }))
     try {
       for (const [name, away] of [
         ["S3 refusing", () => proxy.refuse()],

@@ -31,6 +31,16 @@ export const startS3StandIn = async (bucket = "artifacts"): Promise<S3Server> =>
   }
 }
 
+/** The node's configuration for such a server. */
+export const s3Environment = (server: S3Facts) => ({
+  S3_BUCKET: server.bucket,
+  S3_ENDPOINT: server.endpoint,
+  S3_REGION: server.region,
+  S3_FORCE_PATH_STYLE: "true",
+  AWS_ACCESS_KEY_ID: server.accessKeyId,
+  AWS_SECRET_ACCESS_KEY: server.secretAccessKey,
+})
+
 export const s3Facts = (server: S3Facts): S3Facts => ({
   endpoint: server.endpoint,
   bucket: server.bucket,

@@ -1,7 +1,7 @@
 import { ListMultipartUploadsCommand, ListObjectsV2Command, S3Client } from "@aws-sdk/client-s3"
 import { blobFiles } from "../../support/blobFiles.ts"
 import { startRgw } from "../../support/rgw.ts"
-import { type S3Server, startS3StandIn } from "../../support/s3.ts"
+import { s3Environment, type S3Server, startS3StandIn } from "../../support/s3.ts"
 
 /** Where the pods of a cluster keep their bytes, and what is in it. */
 export interface Store {
@@ -29,14 +29,7 @@ const overS3 = (description: string, server: S3Server, listsUnfinished: boolean)
   })
   return {
     description,
-    env: {
-      S3_BUCKET: server.bucket,
-      S3_ENDPOINT: server.endpoint,
-      S3_REGION: server.region,
-      S3_FORCE_PATH_STYLE: "true",
-      AWS_ACCESS_KEY_ID: server.accessKeyId,
-      AWS_SECRET_ACCESS_KEY: server.secretAccessKey,
-    },
+    env: s3Environment(server),
     contents: async () => {
       const keys: Array<string> = []
       let token: string | undefined
