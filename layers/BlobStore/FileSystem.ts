@@ -11,10 +11,12 @@ import { FileReader } from "./files/FileReader.ts"
 import { FileWriter } from "./files/FileWriter.ts"
 import { Folders, makeFolder, syncFolder } from "./files/Folders.ts"
 import { checkKey } from "./keys.ts"
+import { held } from "../../src/Held.ts"
 import { spanned, traced } from "../../src/telemetry/Spans.ts"
 
-/** Memory of finished writes that is kept for the next ones, in bytes. */
+/** Memory of finished writes and of finished reads that is kept for the next ones, in bytes. */
 const mostIdle = 4 * 1024 * 1024
+const mostIdleRead = 16 * 1024 * 1024
 
 const isMissing = (error: unknown) => (error as NodeJS.ErrnoException).code === "ENOENT"
 const orVanished =
@@ -38,6 +40,7 @@ const make = (directory: string) =>
     const temporary = join(directory, "tmp")
     const identity = join(directory, "store-id")
     const buffers = new Buffers(mostIdle)
+    const readBuffers = new Buffers(mostIdleRead)
     yield* attempt("open", () => makeFolder(temporary))
     const folders = yield* Effect.acquireRelease(
       attempt("open", () => Folders.open(objects)),
@@ -62,7 +65,7 @@ const make = (directory: string) =>
     return BlobStore.of({
       open: traced("BlobStore.open")(function* (key, { size }) {
         let finished = false
-        const writer = yield* Effect.acquireRelease(
+        const writer = yield* held(
           Effect.sync(() => new FileWriter(temporary, pathOf(key), nameOf(key), folders, buffers)),
           (draft) => (finished ? Effect.void : Effect.promise(() => draft.discard())),
         )
@@ -78,9 +81,9 @@ const make = (directory: string) =>
       }),
       read: traced("BlobStore.read")((key, range) => {
         const path = pathOf(key)
-        return Effect.acquireRelease(
+        return held(
           Effect.tryPromise({
-            try: async () => new FileReader(await openFile(path, "r"), range),
+            try: async () => new FileReader(await openFile(path, "r"), range, readBuffers),
             catch: missingOr(key, "read"),
           }),
           (reader) => Effect.sync(() => reader.close()),

@@ -1,15 +1,21 @@
 import { Clock, Effect, Layer, Redacted } from "effect"
-import { randomBytes } from "node:crypto"
+import { randomBytes, randomUUID } from "node:crypto"
 import { Ids } from "../../services/Ids.ts"
 import { ArtifactId, CredentialId, EventId } from "../../src/domain/Ids.ts"
 
 const alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-const randomMask = (1n << 80n) - 1n
 
+/** 26 digits of base 32, by way of JavaScript's own, which are others. */
 const encode = (value: bigint): string => {
   let text = ""
-  for (let shift = 125n; shift >= 0n; shift -= 5n) text += alphabet[Number((value >> shift) & 31n)]
+  for (const digit of value.toString(32).padStart(26, "0")) text += alphabet[Number.parseInt(digit, 32)]
   return text
+}
+
+/** 80 random bits, out of the 122 that a version 4 UUID has; Node keeps UUIDs in store, and random bytes it does not. */
+const random = (): bigint => {
+  const uuid = randomUUID()
+  return BigInt(`0x${uuid.slice(0, 8)}${uuid.slice(24)}`)
 }
 
 const secret = (prefix: string) => Effect.sync(() => Redacted.make(prefix + randomBytes(32).toString("hex")))
@@ -23,8 +29,7 @@ export const layer = Layer.sync(Ids, () => {
   const ulid = Clock.currentTimeMillis.pipe(
     Effect.map((millis) => {
       const time = BigInt(millis)
-      last =
-        time > last >> 80n ? (time << 80n) | (BigInt(`0x${randomBytes(10).toString("hex")}`) & randomMask) : last + 1n
+      last = time > last >> 80n ? (time << 80n) | random() : last + 1n
       return encode(last)
     }),
   )

@@ -1,14 +1,14 @@
-import { SqlClient, type Statement } from "@effect/sql"
+import { SqlClient, type SqlError } from "@effect/sql"
 import { Effect, Schema } from "effect"
 import type { ListFilter } from "../../services/MetadataStore.ts"
-import { ArtifactNotFound, PermissionDenied } from "../../src/domain/Artifact.ts"
+import { type Artifact, ArtifactNotFound, PermissionDenied } from "../../src/domain/Artifact.ts"
 import { ArtifactId, type EventId } from "../../src/domain/Ids.ts"
 import type { ProjectCaller } from "../../src/domain/Principal.ts"
+import { batched } from "../clients/batched.ts"
 import { unavailable } from "../clients/sqlErrors.ts"
 import { decodeCursor, encodeCursor } from "./cursor.ts"
 import { listStatement } from "./list.ts"
 import { ArtifactRecord, Books, decoder, toArtifact, toUsage } from "./rows.ts"
-import { contentVisible, metadataVisible } from "./visibility.ts"
 import { traced } from "../../src/telemetry/Spans.ts"
 
 const Removed = Schema.Union(
@@ -25,14 +25,12 @@ const Removed = Schema.Union(
   }),
   Schema.Struct({ outcome: Schema.Literal("not_found", "denied") }),
 )
-const Content = Schema.Struct({ record: ArtifactRecord, blob_key: Schema.String })
 const Listed = Schema.Struct({
   items: Schema.Array(Schema.Struct({ record: ArtifactRecord, micros: Schema.String })),
   bound: Schema.NullOr(Schema.Struct({ id: Schema.String, micros: Schema.String })),
 })
 
 const decodeRemoved = decoder(Removed)
-const decodeContent = decoder(Content)
 const decodeListed = decoder(Listed)
 
 const isArtifactId = Schema.is(ArtifactId)
@@ -40,42 +38,82 @@ const isArtifactId = Schema.is(ArtifactId)
 /** Text the database cannot hold, so that no row has it. */
 const unstorable = (text: string | undefined): boolean => text?.includes("\0") === true
 
+/** One artifact as one caller may see it; without a caller the right to it was proved elsewhere. */
+interface LookUp {
+  readonly id: string
+  readonly caller: ProjectCaller | undefined
+  /** Whether the permission to edit counts. */
+  readonly edit: boolean
+  readonly deletedToo: boolean
+}
+interface Found {
+  readonly artifact: Artifact
+  readonly blobKey: string
+}
+
+/** Rows with the place of their look-up. By key for each, however few rows the statistics know of. */
+const selectFound = (sql: SqlClient.SqlClient, lookUps: ReadonlyArray<LookUp>) => {
+  const told = lookUps.map(({ caller, deletedToo, edit, id }, n) => ({
+    n,
+    id,
+    project: caller?.project,
+    kind: caller?.principal.kind,
+    principal: caller?.principal.id,
+    view: caller?.may("mobius.project.view"),
+    edit,
+    deleted: deletedToo,
+  }))
+  return sql<{ readonly n: number; readonly record: ArtifactRecord; readonly blob_key: string }>`
+    select c.n, artifact_record(a::artifacts) as record, a.blob_key
+    from jsonb_to_recordset(${JSON.stringify(told)}::text::jsonb) as c(
+        n integer, id text, project text, kind text, principal text, view boolean, edit boolean, deleted boolean),
+      lateral (select * from artifacts where artifacts.id = c.id limit 1) as a
+    where (a.state = 'ready' or (a.state = 'deleted' and c.deleted))
+      and (c.project is null or (a.project = c.project and artifact_visible(a.visibility, a.owner_kind, a.owner_id,
+        a.created_by_kind, a.created_by_id, c.kind, c.principal, c.view, c.edit)))`
+}
+
 /** What callers see of committed artifacts, and their removal. */
 export const makeArtifacts = (defaultQuotaBytes: number) =>
   Effect.gen(function* () {
     const sql = yield* SqlClient.SqlClient
 
-    const rowOf = (id: string, condition: Statement.Fragment) =>
-      isArtifactId(id)
-        ? Effect.flatMap(
-            sql`select artifact_record(a) as record, a.blob_key
-              from artifacts a where a.id = ${id}::text and ${condition}`,
-            (rows) => (rows[0] === undefined ? Effect.fail(new ArtifactNotFound({ id })) : decodeContent(rows[0])),
-          )
-        : Effect.fail(new ArtifactNotFound({ id }))
+    const lookUp = yield* batched<LookUp, Found | undefined, SqlError.SqlError>({
+      lanes: 2,
+      spacing: 0,
+      most: 64,
+      run: (lookUps) =>
+        Effect.gen(function* () {
+          const rows = yield* selectFound(sql, lookUps)
+          const byNumber = new Map(rows.map((row) => [row.n, row]))
+          return lookUps.map((_, index) => {
+            const row = byNumber.get(index)
+            return Effect.succeed(row && { artifact: toArtifact(row.record), blobKey: row.blob_key })
+          })
+        }),
+    })
+
+    const found = Effect.fnUntraced(function* (request: LookUp) {
+      const row = isArtifactId(request.id) ? yield* lookUp(request) : undefined
+      return row ?? (yield* new ArtifactNotFound({ id: request.id }))
+    })
 
     const find = traced("MetadataStore.find")(
       function* (caller: ProjectCaller, id: string, options: { readonly includeDeleted: boolean }) {
-        const states = options.includeDeleted ? sql`a.state in ('ready', 'deleted')` : sql`a.state = 'ready'`
-        const { record } = yield* rowOf(id, sql`${states} and ${metadataVisible(sql, caller, "a")}`)
-        return toArtifact(record)
+        const edit = caller.may("mobius.project.edit")
+        return (yield* found({ id, caller, edit, deletedToo: options.includeDeleted })).artifact
       },
       Effect.catchTag("SqlError", unavailable("MetadataStore.find")),
     )
 
     const findContent = traced("MetadataStore.findContent")(
-      function* (caller: ProjectCaller, id: string) {
-        const row = yield* rowOf(id, sql`a.state = 'ready' and ${contentVisible(sql, caller, "a")}`)
-        return { artifact: toArtifact(row.record), blobKey: row.blob_key }
-      },
+      // Editing a project opens no private content.
+      (caller: ProjectCaller, id: string) => found({ id, caller, edit: false, deletedToo: false }),
       Effect.catchTag("SqlError", unavailable("MetadataStore.findContent")),
     )
 
     const findSigned = traced("MetadataStore.findSigned")(
-      function* (id: string) {
-        const row = yield* rowOf(id, sql`a.state = 'ready'`)
-        return { artifact: toArtifact(row.record), blobKey: row.blob_key }
-      },
+      (id: string) => found({ id, caller: undefined, edit: false, deletedToo: false }),
       Effect.catchTag("SqlError", unavailable("MetadataStore.findSigned")),
     )
 

@@ -1,30 +1,22 @@
 import { SqlClient, type SqlError } from "@effect/sql"
-import { Clock, Effect, Schema } from "effect"
+import { Effect, Schema } from "effect"
 import { createHash } from "node:crypto"
-import { Unauthorized } from "../../services/Authenticator.ts"
-import type { LeaseProof } from "../../services/LeaseVerifier.ts"
-import { type Begun, type CommitRequest, type PendingUpload, UploadFenced } from "../../services/MetadataStore.ts"
-import { LeaseLost } from "../../src/domain/Claim.ts"
+import { type Begun, type PendingUpload, UploadFenced } from "../../services/MetadataStore.ts"
 import { ArtifactId, ProjectHandle } from "../../src/domain/Ids.ts"
 import { ProjectNotFound } from "../../src/domain/Project.ts"
-import { QuotaExceeded } from "../../src/domain/Quota.ts"
-import { unavailable } from "../clients/sqlErrors.ts"
+import { batched } from "../clients/batched.ts"
+import { sqlState, unavailable } from "../clients/sqlErrors.ts"
+import { makeCommit } from "./postgresCommits.ts"
 import { ArtifactRecord, Books, decoder, toArtifact, toUsage } from "./rows.ts"
 import { traced } from "../../src/telemetry/Spans.ts"
 
 type Idempotency = NonNullable<PendingUpload["idempotency"]>
 
-const Committed = Schema.Union(
-  Schema.Struct({ outcome: Schema.Literal("committed"), record: ArtifactRecord, books: Books }),
-  Schema.Struct({ outcome: Schema.Literal("quota"), books: Books, reserved: Schema.Number }),
-  Schema.Struct({ outcome: Schema.Literal("fenced", "lease_lost", "unauthorized") }),
-)
 const Outcome = Schema.Union(
   Schema.Struct({ outcome: Schema.Literal("ready"), record: ArtifactRecord, books: Books }),
   Schema.Struct({ outcome: Schema.Literal("pending", "gone") }),
 )
 
-const decodeCommitted = decoder(Committed)
 const decodeOutcome = decoder(Outcome)
 const decodeRecord = decoder(ArtifactRecord)
 const decodeKeys = decoder(Schema.Array(Schema.Struct({ key: Schema.String })))
@@ -35,8 +27,27 @@ const idempotencyHash = (project: string, { attempt, jobId, key, principal }: Id
     .update(JSON.stringify([project, principal.kind, principal.id, jobId ?? null, attempt ?? null, key]))
     .digest("hex")
 
-const isForeignKeyViolation = (error: SqlError.SqlError): boolean =>
-  typeof error.cause === "object" && error.cause !== null && "code" in error.cause && error.cause.code === "23503"
+const isForeignKeyViolation = (error: SqlError.SqlError): boolean => sqlState(error) === "23503"
+
+/** Returns the ids of the rows that were written; the others' keys are held. */
+const insertRows = (sql: SqlClient.SqlClient, uploads: ReadonlyArray<PendingUpload>) => {
+  const rows = uploads.map(({ blobKey, createdBy, id, idempotency, project, reservedBytes }) => ({
+    id,
+    project,
+    blob_key: blobKey,
+    kind: createdBy.kind,
+    principal: createdBy.id,
+    hash: idempotency === undefined ? null : idempotencyHash(project, idempotency),
+    reserved: reservedBytes,
+  }))
+  const statement = sql<{ readonly id: string }>`
+    insert into artifacts (id, project, state, blob_key, created_by_kind, created_by_id, idempotency_hash, reserved_bytes)
+    select id, project, 'pending', blob_key, kind, principal, decode(hash, 'hex'), reserved
+    from jsonb_to_recordset(${JSON.stringify(rows)}::text::jsonb) as told(
+      id text, project text, blob_key text, kind text, principal text, hash text, reserved bigint)
+    on conflict (idempotency_hash) do nothing returning id`
+  return Effect.map(statement, (written) => new Set(written.map(({ id }) => id)))
+}
 
 /** How often `begin` looks again when the key's holder went away between the two statements. */
 const BEGIN_ATTEMPTS = 5
@@ -45,6 +56,7 @@ const BEGIN_ATTEMPTS = 5
 export const makeUploads = (defaultQuotaBytes: number) =>
   Effect.gen(function* () {
     const sql = yield* SqlClient.SqlClient
+    const commit = yield* makeCommit(defaultQuotaBytes)
 
     const holder = (hash: string) =>
       Effect.gen(function* () {
@@ -57,23 +69,35 @@ export const makeUploads = (defaultQuotaBytes: number) =>
         return { _tag: "Replay", artifact: toArtifact(yield* decodeRecord(row.record)) } as const
       })
 
+    /** Resolves with whether the row was written; not when another holds the upload's key. */
+    const insert = yield* batched<PendingUpload, boolean, SqlError.SqlError | ProjectNotFound>({
+      lanes: 2,
+      spacing: 4,
+      most: 64,
+      run: (uploads) =>
+        insertRows(sql, uploads).pipe(
+          Effect.map((written) => uploads.map(({ id }) => Effect.succeed(written.has(id)))),
+          // One names a project that does not exist: nothing was written, and the others need not suffer for it.
+          Effect.catchIf(isForeignKeyViolation, () =>
+            Effect.succeed(
+              uploads.map((upload) =>
+                insertRows(sql, [upload]).pipe(
+                  Effect.map((written) => written.has(upload.id)),
+                  Effect.mapError((error) =>
+                    isForeignKeyViolation(error) ? new ProjectNotFound({ project: upload.project }) : error,
+                  ),
+                ),
+              ),
+            ),
+          ),
+        ),
+    })
+
     const begin = traced("MetadataStore.begin")(
       function* (upload: PendingUpload) {
-        const hash = upload.idempotency === undefined ? null : idempotencyHash(upload.project, upload.idempotency)
         for (let attempt = 0; attempt < BEGIN_ATTEMPTS; attempt++) {
-          const written = yield* sql`
-          insert into artifacts (id, project, state, blob_key, created_by_kind, created_by_id, idempotency_hash,
-            reserved_bytes)
-          values (${upload.id}::text, ${upload.project}::text, 'pending', ${upload.blobKey}::text,
-            ${upload.createdBy.kind}::text, ${upload.createdBy.id}::text, decode(${hash}::text, 'hex'),
-            ${upload.reservedBytes}::bigint)
-          on conflict (idempotency_hash) do nothing returning id`.pipe(
-            Effect.mapError((error) =>
-              isForeignKeyViolation(error) ? new ProjectNotFound({ project: upload.project }) : error,
-            ),
-          )
-          if (written.length > 0 || hash === null) return { _tag: "Begun" } as Begun
-          const held = yield* holder(hash)
+          if (yield* insert(upload)) return { _tag: "Begun" } as Begun
+          const held = upload.idempotency && (yield* holder(idempotencyHash(upload.project, upload.idempotency)))
           if (held !== undefined) return held as Begun
         }
         return { _tag: "InProgress" } as Begun
@@ -96,61 +120,6 @@ export const makeUploads = (defaultQuotaBytes: number) =>
         if (rows.length === 0) return yield* new UploadFenced({ id })
       },
       Effect.catchTag("SqlError", unavailable("MetadataStore.renew")),
-    )
-
-    const commitStatement = (request: CommitRequest, lease: LeaseProof | undefined, proofAgeMillis: number | null) => {
-      const { lineage, owner } = request
-      const proof = lease === undefined ? "none" : lease._tag === "ClaimRow" ? "claim" : "introspected"
-      const tokenHash = lease === undefined ? null : Buffer.from(lease.tokenHash).toString("hex")
-      return sql<{ result: unknown }>`
-        select commit_artifact(
-          ${request.id}::text, ${request.project}::text, ${request.name}::text, ${request.mime}::text,
-          ${request.size}::bigint, ${request.sha256}::text, ${JSON.stringify(request.metadata)}::text,
-          ${request.visibility}::text, ${owner.kind}::text, ${owner.id}::text,
-          ${lineage?.runId ?? null}::text, ${lineage?.stepId ?? null}::text, ${lineage?.jobId ?? null}::text,
-          ${lineage?.workerSessionId ?? null}::text, ${lineage?.attempt ?? null}::integer,
-          ${request.keyId}::text, ${request.eventId}::text,
-          ${proof}::text, decode(${tokenHash}::text, 'hex'), ${proofAgeMillis}::double precision,
-          ${defaultQuotaBytes}::bigint) as result`
-    }
-
-    /** The age of an introspected proof is taken with the connection in hand: waiting for one makes it older. */
-    const runCommit = (request: CommitRequest) => {
-      const { lease } = request
-      return lease?._tag === "Introspected"
-        ? sql.withTransaction(
-            Effect.flatMap(Clock.currentTimeMillis, (now) =>
-              commitStatement(request, lease, now - lease.askedAtMillis),
-            ),
-          )
-        : commitStatement(request, lease, null)
-    }
-
-    const commit = traced("MetadataStore.commit")(
-      function* (request: CommitRequest) {
-        const rows = yield* runCommit(request)
-        const result = yield* decodeCommitted(rows[0]?.result)
-        switch (result.outcome) {
-          case "committed":
-            return { artifact: toArtifact(result.record), usage: toUsage(result.books) }
-          case "fenced":
-            return yield* new UploadFenced({ id: request.id })
-          case "lease_lost":
-            return yield* new LeaseLost(
-              request.lineage === undefined ? {} : { jobId: request.lineage.jobId, attempt: request.lineage.attempt },
-            )
-          case "unauthorized":
-            return yield* new Unauthorized()
-          case "quota":
-            return yield* new QuotaExceeded({
-              limitBytes: result.books.limit,
-              usedBytes: result.books.used,
-              reservedBytes: result.reserved,
-              requestedBytes: request.size,
-            })
-        }
-      },
-      Effect.catchTag("SqlError", unavailable("MetadataStore.commit")),
     )
 
     const outcome = traced("MetadataStore.outcome")(

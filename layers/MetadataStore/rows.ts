@@ -1,41 +1,48 @@
-import { Effect, Schema } from "effect"
-import { Artifact, Lineage, Metadata } from "../../src/domain/Artifact.ts"
-import { Attempt, Visibility } from "../../src/domain/Claim.ts"
-import { ArtifactId, Bytes, ExternalId, ProjectHandle, Sha256 } from "../../src/domain/Ids.ts"
+import { DateTime, Effect, Schema } from "effect"
+import { Artifact, Lineage } from "../../src/domain/Artifact.ts"
+import type { Visibility } from "../../src/domain/Claim.ts"
+import { type ArtifactId, Bytes, type ExternalId, type ProjectHandle, type Sha256 } from "../../src/domain/Ids.ts"
 import { Principal } from "../../src/domain/Principal.ts"
 import { Usage } from "../../src/domain/Quota.ts"
 
-const kind = Principal.fields.kind
+type Kind = Principal["kind"]
 
-/** What the SQL function artifact_record returns; also what an event keeps of its artifact. */
-export const ArtifactRecord = Schema.Struct({
-  id: ArtifactId,
-  project: ProjectHandle,
-  name: Schema.String,
-  mime: Schema.String,
-  size: Bytes,
-  sha256: Sha256,
-  visibility: Visibility,
-  owner_kind: kind,
-  owner_id: ExternalId,
-  created_by_kind: kind,
-  created_by_id: ExternalId,
-  run_id: Schema.NullOr(ExternalId),
-  step_id: Schema.NullOr(ExternalId),
-  job_id: Schema.NullOr(ExternalId),
-  worker_session_id: Schema.NullOr(ExternalId),
-  attempt: Schema.NullOr(Attempt),
-  metadata: Schema.parseJson(Metadata),
-  created_at: Schema.DateTimeUtc,
-  deleted_at: Schema.NullOr(Schema.DateTimeUtc),
-  deleted_by_kind: Schema.NullOr(kind),
-  deleted_by_id: Schema.NullOr(ExternalId),
-})
+/**
+ * What the SQL function artifact_record returns; also what an event keeps of its artifact. The tables' constraints hold
+ * what it promises, and it is read at every request: it is not checked again field by field.
+ */
+export interface ArtifactRecord {
+  readonly id: ArtifactId
+  readonly project: ProjectHandle
+  readonly name: string
+  readonly mime: string
+  readonly size: number
+  readonly sha256: Sha256
+  readonly visibility: Visibility
+  readonly owner_kind: Kind
+  readonly owner_id: ExternalId
+  readonly created_by_kind: Kind
+  readonly created_by_id: ExternalId
+  readonly run_id: ExternalId | null
+  readonly step_id: ExternalId | null
+  readonly job_id: ExternalId | null
+  readonly worker_session_id: ExternalId | null
+  readonly attempt: number | null
+  /** JSON as text. */
+  readonly metadata: string
+  readonly created_at: string
+  readonly deleted_at: string | null
+  readonly deleted_by_kind: Kind | null
+  readonly deleted_by_id: ExternalId | null
+}
+export const ArtifactRecord = Schema.declare(
+  (value: unknown): value is ArtifactRecord => typeof value === "object" && value !== null && "sha256" in value,
+)
 
-/** A record was validated when it was decoded, and is not again. */
-const made = { disableValidation: true }
+/** What comes from our own tables was validated when it went in. */
+export const made = { disableValidation: true }
 
-export const toArtifact = (row: typeof ArtifactRecord.Type): Artifact =>
+export const toArtifact = (row: ArtifactRecord): Artifact =>
   new Artifact(
     {
       id: row.id,
@@ -61,12 +68,12 @@ export const toArtifact = (row: typeof ArtifactRecord.Type): Artifact =>
             ),
           }
         : {}),
-      metadata: row.metadata,
-      createdAt: row.created_at,
+      metadata: JSON.parse(row.metadata),
+      createdAt: DateTime.unsafeMake(row.created_at),
       ...(row.deleted_at !== null && row.deleted_by_kind !== null && row.deleted_by_id !== null
         ? {
             deletion: {
-              at: row.deleted_at,
+              at: DateTime.unsafeMake(row.deleted_at),
               by: new Principal({ kind: row.deleted_by_kind, id: row.deleted_by_id }, made),
             },
           }
@@ -84,12 +91,15 @@ export const Books = Schema.Struct({
 })
 
 export const toUsage = (books: typeof Books.Type): Usage =>
-  new Usage({
-    usedBytes: books.used,
-    limitBytes: books.limit,
-    artifactCount: books.count,
-    version: books.version,
-  })
+  new Usage(
+    {
+      usedBytes: books.used,
+      limitBytes: books.limit,
+      artifactCount: books.count,
+      version: books.version,
+    },
+    made,
+  )
 
 /** A row that is not as this program writes it is a defect, not something a caller could retry. */
 export const decoder = <A, I>(schema: Schema.Schema<A, I>) => {

@@ -3,18 +3,11 @@ import type { ProjectCaller } from "../../src/domain/Principal.ts"
 
 type Sql = SqlClient.SqlClient
 
-const visible = (sql: Sql, caller: ProjectCaller, alias: string, edit: boolean): Statement.Fragment => {
+/** True for the rows (of artifacts or events, named `alias`) whose metadata the caller may see. */
+export const metadataVisible = (sql: Sql, caller: ProjectCaller, alias: string): Statement.Fragment => {
   const of = (column: string) => sql.literal(`${alias}.${column}`)
   return sql`(${of("project")} = ${caller.project}::text and artifact_visible(
     ${of("visibility")}, ${of("owner_kind")}, ${of("owner_id")}, ${of("created_by_kind")}, ${of("created_by_id")},
     ${caller.principal.kind}::text, ${caller.principal.id}::text,
-    ${caller.may("mobius.project.view")}::boolean, ${edit}::boolean))`
+    ${caller.may("mobius.project.view")}::boolean, ${caller.may("mobius.project.edit")}::boolean))`
 }
-
-/** True for the rows (of artifacts or events, named `alias`) whose metadata the caller may see. */
-export const metadataVisible = (sql: Sql, caller: ProjectCaller, alias: string): Statement.Fragment =>
-  visible(sql, caller, alias, caller.may("mobius.project.edit"))
-
-/** True for the rows whose bytes the caller may read: editing a project opens no private content. */
-export const contentVisible = (sql: Sql, caller: ProjectCaller, alias: string): Statement.Fragment =>
-  visible(sql, caller, alias, false)

@@ -1,11 +1,11 @@
 import { SqlClient, type Statement } from "@effect/sql"
-import { Effect, Layer, Schema } from "effect"
+import { DateTime, Effect, Layer, Schema } from "effect"
 import { Outbox } from "../../services/Outbox.ts"
 import { EventId } from "../../src/domain/Ids.ts"
 import type { ProjectCaller } from "../../src/domain/Principal.ts"
 import { EventType, SourceEvent } from "../../src/domain/SourceEvent.ts"
 import { unavailable } from "../clients/sqlErrors.ts"
-import { ArtifactRecord, decoder, Int8, toArtifact } from "../MetadataStore/rows.ts"
+import { ArtifactRecord, decoder, Int8, made, toArtifact } from "../MetadataStore/rows.ts"
 import { metadataVisible } from "../MetadataStore/visibility.ts"
 import { spanned, traced } from "../../src/telemetry/Spans.ts"
 
@@ -14,25 +14,24 @@ const EventRecord = Schema.Struct({
   id: EventId,
   type: EventType,
   artifact: ArtifactRecord,
-  occurred_at: Schema.DateTimeUtc,
-  received_at: Schema.DateTimeUtc,
-  sequence: Schema.Int.pipe(Schema.positive()),
+  occurred_at: Schema.String,
+  received_at: Schema.String,
+  sequence: Schema.Number,
 })
 const decodeEvents = decoder(Schema.Array(Schema.Struct({ event: EventRecord })))
 const decodeSequenced = decoder(Schema.Struct({ events: Schema.Array(EventRecord) }))
 
-/** A record was validated when it was decoded. */
 const toEvent = (record: typeof EventRecord.Type): SourceEvent =>
   new SourceEvent(
     {
       id: record.id,
       type: record.type,
       artifact: toArtifact(record.artifact),
-      occurredAt: record.occurred_at,
-      receivedAt: record.received_at,
+      occurredAt: DateTime.unsafeMake(record.occurred_at),
+      receivedAt: DateTime.unsafeMake(record.received_at),
       sequence: record.sequence,
     },
-    { disableValidation: true },
+    made,
   )
 const decodeState = decoder(Schema.Struct({ last: Int8, last_published: Int8, oldest: Schema.NullOr(Int8) }))
 const decodeCount = decoder(Schema.Struct({ count: Int8 }))

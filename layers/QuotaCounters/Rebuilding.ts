@@ -72,7 +72,7 @@ export const rebuilding = (raw: RawCounters) =>
     }
 
     const reserve = (operation: string) =>
-      Effect.fn(operation)(function* (
+      traced(operation)(function* (
         project: ProjectHandle,
         uploadId: string,
         { need, want }: { readonly need: number; readonly want: number },
@@ -84,7 +84,7 @@ export const rebuilding = (raw: RawCounters) =>
       })
 
     const settle = (operation: string) =>
-      Effect.fn(operation)(function* (project: ProjectHandle, uploadId: string | undefined, usage: Usage | undefined) {
+      traced(operation)(function* (project: ProjectHandle, uploadId: string | undefined, usage: Usage | undefined) {
         yield* present(project, operation, raw.settle(project, uploadId, usage))
       })
     const commit = settle("QuotaCounters.commit")

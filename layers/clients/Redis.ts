@@ -1,5 +1,6 @@
 import { Context, Effect, Layer, Redacted, type Scope } from "effect"
 import { Redis as IORedis } from "ioredis"
+import type { Duplex } from "node:stream"
 import { DependencyUnavailable } from "../../services/Unavailable.ts"
 
 /** A fault of Redis, folded; `operation` says where, e.g. `QuotaCounters.reserve`. */
@@ -36,7 +37,16 @@ class Impatient extends IORedis {
     command.promise.catch((error: Error) => {
       if (error.message === "Command timed out" && this.status !== "end") this.disconnect(true)
     })
+    this.#cork()
     return super.sendCommand(...args)
+  }
+
+  /** What one turn of the event loop sends goes out in one write. */
+  #cork(): void {
+    const { stream } = this as unknown as { readonly stream?: Duplex }
+    if (stream === undefined || stream.writableCorked > 0) return
+    stream.cork()
+    setImmediate(() => stream.uncork())
   }
 }
 

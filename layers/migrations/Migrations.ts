@@ -5,6 +5,7 @@ import { tables } from "./0001_tables.ts"
 import { functions } from "./0002_functions.ts"
 import { duties } from "./0003_duties.ts"
 import { relay } from "./0004_relay.ts"
+import { batches } from "./0005_batches.ts"
 
 interface Migration {
   readonly id: number
@@ -17,6 +18,7 @@ const migrations: ReadonlyArray<Migration> = [
   { id: 2, name: "functions", statements: functions },
   { id: 3, name: "duties", statements: duties },
   { id: 4, name: "relay", statements: relay },
+  { id: 5, name: "batches", statements: batches },
 ]
 
 /** One number for all nodes: whoever migrates holds it. */

@@ -1,5 +1,6 @@
 import { Context, Effect, Layer, type Scope } from "effect"
 import { Settings } from "../Config.ts"
+import { held } from "../Held.ts"
 import { moved, openUploads } from "../telemetry/Transfers.ts"
 import { type ApiError, unavailable } from "./ApiErrors.ts"
 
@@ -25,7 +26,7 @@ export const layer = Layer.effect(
       enter: Effect.suspend(() =>
         open >= maxOpenUploads
           ? Effect.fail(unavailable("This node has as many uploads open as it may; try again."))
-          : Effect.acquireRelease(move(1), () => move(-1)),
+          : held(move(1), () => move(-1)),
       ),
     })
   }),

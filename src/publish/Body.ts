@@ -53,11 +53,12 @@ const isRefusal = (error: unknown): error is Refusal => refusals.some((refusal) 
 
 /**
  * Reads the whole body: fields are judged as they come, the file goes through the hash into `openSink`'s sink. The
- * body's own claims about size and digest are held against what came.
+ * body's own claims about size and digest are held against what came. Aborting `stop` ends the reading.
  */
 export const receiveBody = traced("ContentHasher.receive")(function* (
   receive: Receive,
   openSink: (fields: Readonly<Fields>) => Promise<FileSink>,
+  stop = new AbortController(),
 ) {
   const hash = (yield* ContentHasher).start()
   const fields: Fields = {}
@@ -65,8 +66,9 @@ export const receiveBody = traced("ContentHasher.receive")(function* (
   const overrun = (size: number) => {
     if (fields.size !== undefined && size > fields.size) throw new SizeMismatch({ expected: fields.size, actual: size })
   }
-  yield* Effect.tryPromise({
-    try: (signal) =>
+  yield* Effect.async<void, Refusal>((resume) => {
+    const failed = (error: unknown) => resume(isRefusal(error) ? Effect.fail(error) : Effect.die(error))
+    try {
       receive(
         {
           onField: (name, value) => acceptField(fields, name, value),
@@ -84,10 +86,13 @@ export const receiveBody = traced("ContentHasher.receive")(function* (
             }
           },
         },
-        signal,
-      ),
-    catch: (error) => error,
-  }).pipe(Effect.catchAll((error) => (isRefusal(error) ? Effect.fail(error) : Effect.die(error))))
+        stop.signal,
+      ).then(() => resume(Effect.void), failed)
+    } catch (error) {
+      failed(error)
+    }
+    return Effect.sync(() => stop.abort())
+  })
 
   if (file === undefined) return yield* new BadRequest({ message: 'The body has no part "file".' })
   if (fields.name === undefined) return yield* new BadRequest({ message: 'The body has no part "name".' })

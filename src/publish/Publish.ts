@@ -1,5 +1,6 @@
 import { Clock, Effect, Schedule } from "effect"
 import { Settings } from "../Config.ts"
+import { held } from "../Held.ts"
 import { Lineage, PermissionDenied } from "../domain/Artifact.ts"
 import { type Claim, LeaseLost, LeaseRequired } from "../domain/Claim.ts"
 import { Ids } from "../../services/Ids.ts"
@@ -10,7 +11,6 @@ import type { DependencyUnavailable } from "../../services/Unavailable.ts"
 import { Wakeup } from "../../services/Wakeup.ts"
 import { concerning } from "../telemetry/Subject.ts"
 import { compareReplay, receiveBody } from "./Body.ts"
-import type { Receive } from "./Receive.ts"
 import { BadRequest, IdempotencyInProgress, PayloadTooLarge } from "./Refusals.ts"
 import type { Published, PublishRequest } from "./Request.ts"
 import { abandon, bodyOverheadBytes, firstRequest, keepAlive, openSink, type Upload } from "./Upload.ts"
@@ -83,7 +83,8 @@ const begin = Effect.fnUntraced(function* (request: PublishRequest, claim: Claim
   const upload: Upload = { id, project, blobKey: `${project}/${id}`, reservedBytes: 0 }
   yield* concerning({ project, artifactId: id })
   const state: { end: "open" | "committed" | "unknown" } = { end: "open" }
-  const outcome = yield* Effect.acquireRelease(
+  const context = yield* Effect.context<Effect.Effect.Context<ReturnType<typeof abandon>>>()
+  const outcome = yield* held(
     metadata.begin({
       id,
       project,
@@ -92,7 +93,8 @@ const begin = Effect.fnUntraced(function* (request: PublishRequest, claim: Claim
       reservedBytes: firstRequest(request.contentLength, maxArtifactBytes).need,
       idempotency: keyOf(request, claim),
     }),
-    (begun, exit) => (begun._tag !== "Begun" || state.end !== "open" ? Effect.void : abandon(upload, exit)),
+    (begun, exit) =>
+      begun._tag !== "Begun" || state.end !== "open" ? Effect.void : Effect.provide(abandon(upload, exit), context),
   )
   if (outcome._tag === "InProgress") return yield* new IdempotencyInProgress()
   if (outcome._tag === "Replay") return outcome
@@ -113,9 +115,9 @@ const reserve = Effect.fnUntraced(function* (request: PublishRequest, upload: Up
 /** Rows 5 and 6: every byte through the hash into the store; the row and the room are kept alive meanwhile. */
 const transfer = Effect.fnUntraced(function* (request: PublishRequest, upload: Upload) {
   const sink = yield* openSink(upload)
-  const fenced = yield* keepAlive(upload)
-  const receive: Receive = (handlers, signal) => request.receive(handlers, AbortSignal.any([signal, fenced]))
-  return yield* Effect.zipLeft(receiveBody(receive, sink.open), sink.finish)
+  const stop = new AbortController()
+  yield* keepAlive(upload, stop)
+  return yield* Effect.zipLeft(receiveBody(request.receive, sink.open, stop), sink.finish)
 })
 
 /** The lease is asked again, now that the bytes are durable. */
@@ -187,10 +189,14 @@ const commit = (
   }).pipe(Effect.uninterruptible)
 
 const lineageOf = (claim: Claim): Lineage =>
-  new Lineage({
-    jobId: claim.jobId,
-    workerSessionId: claim.workerSessionId,
-    attempt: claim.attempt,
-    ...(claim.runId !== undefined && { runId: claim.runId }),
-    ...(claim.stepId !== undefined && { stepId: claim.stepId }),
-  })
+  new Lineage(
+    {
+      jobId: claim.jobId,
+      workerSessionId: claim.workerSessionId,
+      attempt: claim.attempt,
+      ...(claim.runId !== undefined && { runId: claim.runId }),
+      ...(claim.stepId !== undefined && { stepId: claim.stepId }),
+    },
+    // A claim was validated when it was made.
+    { disableValidation: true },
+  )

@@ -1,6 +1,8 @@
 import { Cause, Effect, Exit, Runtime } from "effect"
+import { setTimeout as sleep } from "node:timers/promises"
 import type { ArtifactId, ProjectHandle } from "../domain/Ids.ts"
 import { Settings } from "../Config.ts"
+import { held } from "../Held.ts"
 import { BlobStore } from "../../services/BlobStore.ts"
 import { MetadataStore } from "../../services/MetadataStore.ts"
 import { QuotaCounters } from "../../services/QuotaCounters.ts"
@@ -33,6 +35,10 @@ export const firstRequest = (contentLength: number | undefined, maxBytes: number
   want: contentLength === undefined ? minimalStep : Math.min(contentLength, maxBytes),
 })
 
+/** How often a growing upload asks for room, and how long it waits in between at the most. */
+const growthTurns = 4
+const growthPauseMillis = 300
+
 /** Grows with the upload, so that a file of any size takes few steps and a small project is not emptied by one. */
 const stepFor = (received: number) => Math.min(maximalStep, Math.max(minimalStep, received >> 3))
 
@@ -48,13 +54,30 @@ export const openSink = traced("BlobStore.open")(function* (upload: Upload) {
   const writer = yield* blobs.open(upload.blobKey, {})
   let received = 0
   let opened = false
+  let ended = false
+  yield* held(Effect.void, () =>
+    Effect.sync(() => {
+      ended = true
+    }),
+  )
 
+  /** Asks again a few times while only what others hold reserved is in the way: uploads that are refused give it back. */
   const grow = async (need: number, want: number) => {
-    const extend = quota.extend(upload.project, upload.id, { need, want })
-    const exit = await Runtime.runPromiseExit(runtime)(Effect.either(extend))
-    if (Exit.isFailure(exit)) throw exit.cause
-    if (exit.value._tag === "Left") throw exit.value.left
-    upload.reservedBytes = exit.value.right
+    for (let turn = 1; ; turn++) {
+      const extend = quota.extend(upload.project, upload.id, { need, want })
+      const exit = await Runtime.runPromiseExit(runtime)(Effect.either(extend))
+      if (Exit.isFailure(exit)) throw exit.cause
+      const { value: answer } = exit
+      if (answer._tag === "Right") {
+        upload.reservedBytes = answer.right
+        return
+      }
+      const refusal = answer.left
+      const fitsAlone = refusal._tag === "QuotaExceeded" && refusal.usedBytes + need <= refusal.limitBytes
+      if (!fitsAlone || turn === growthTurns) throw refusal
+      await sleep(Math.random() * growthPauseMillis)
+      if (ended) throw refusal
+    }
   }
 
   const store = (chunk: Uint8Array): Promise<void> | undefined => {
@@ -91,33 +114,31 @@ export const openSink = traced("BlobStore.open")(function* (upload: Upload) {
 })
 
 /**
- * Renews row and reservation until the scope closes. The signal it gives aborts with `UploadFenced` when a sweep has
- * fenced the upload. A timer, not a fiber: most uploads are over before it first fires, and it costs them nothing.
+ * Renews row and reservation until the scope closes. `stop` is aborted with `UploadFenced` when a sweep has fenced the
+ * upload. A timer, not a fiber: most uploads are over before it first fires, and it costs them nothing.
  */
-export const keepAlive = Effect.fnUntraced(function* (upload: Upload) {
+export const keepAlive = Effect.fnUntraced(function* (upload: Upload, stop: AbortController) {
   const metadata = yield* MetadataStore
   const quota = yield* QuotaCounters
   const { abandonedAfterSeconds } = yield* Settings
   const runtime = yield* Effect.runtime()
-  const fenced = new AbortController()
   // Each on its own: a lost Redis must not cost the row its renewal. For what is away, the next one is soon enough.
   const renew = Effect.suspend(() =>
     Effect.all(
       [
         metadata.renew(upload.id, upload.reservedBytes).pipe(
           Effect.catchTag("DependencyUnavailable", () => Effect.void),
-          Effect.catchTag("UploadFenced", (fence) => Effect.sync(() => fenced.abort(fence))),
+          Effect.catchTag("UploadFenced", (fence) => Effect.sync(() => stop.abort(fence))),
         ),
         Effect.ignore(quota.renew(upload.project, upload.id, upload.reservedBytes)),
       ],
       { concurrency: 2, discard: true },
     ),
   )
-  yield* Effect.acquireRelease(
+  yield* held(
     Effect.sync(() => setInterval(() => Runtime.runFork(runtime)(renew), renewEvery(abandonedAfterSeconds))),
     (timer) => Effect.sync(() => clearInterval(timer)),
   )
-  return fenced.signal
 })
 
 /**

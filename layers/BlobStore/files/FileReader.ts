@@ -1,37 +1,62 @@
+import { closeSync } from "node:fs"
 import type { BlobReader } from "../../../services/BlobStore.ts"
-import { closeSoon, readAt } from "./fileCalls.ts"
+import { type Buffers, sizeFor } from "../Buffers.ts"
+import { readAt } from "./fileCalls.ts"
 
-/** Read at once, in bytes; the buffer of a reader is used again for each chunk. */
-const readSize = 256 * 1024
+/**
+ * Read at once, in bytes: less with many readers, so that all of them together stay within a bound. Each read and each
+ * write of what was read is a trip to another thread or to the kernel, which for 64 KiB costs more than the bytes do.
+ */
+const mostRead = 1024 * 1024
+const leastRead = 64 * 1024
+const readByAll = 16 * 1024 * 1024
+let openReaders = 0
+const atOnce = (): number => {
+  let bytes = mostRead
+  while (bytes > leastRead && bytes * openReaders > readByAll) bytes /= 2
+  return bytes
+}
 
 /** A range of an open file. */
 export class FileReader implements BlobReader {
   readonly #fd: number
   readonly #end: number
-  readonly #buffer: Buffer
+  readonly #buffers: Buffers
   #at: number
+  /** Used again for each chunk, then given back; never after a failure, for a write of it may be under way. */
+  #buffer: Buffer | undefined
   #reading: Promise<number> | undefined
 
-  constructor(fd: number, range: { readonly offset: number; readonly length: number }) {
+  constructor(fd: number, range: { readonly offset: number; readonly length: number }, buffers: Buffers) {
+    openReaders++
     this.#fd = fd
     this.#at = range.offset
     this.#end = range.offset + range.length
-    this.#buffer = Buffer.allocUnsafe(Math.min(readSize, range.length))
+    this.#buffers = buffers
   }
 
   next = async (): Promise<Uint8Array | undefined> => {
-    if (this.#at >= this.#end) return undefined
-    this.#reading = readAt(this.#fd, this.#buffer, Math.min(this.#buffer.length, this.#end - this.#at), this.#at)
+    const left = this.#end - this.#at
+    if (left <= 0) {
+      if (this.#buffer !== undefined) this.#buffers.give(this.#buffer)
+      this.#buffer = undefined
+      return undefined
+    }
+    const buffer = (this.#buffer ??= this.#buffers.take(sizeFor(left, atOnce())))
+    this.#reading = readAt(this.#fd, buffer, Math.min(buffer.length, left), this.#at)
     const bytes = await this.#reading
     this.#reading = undefined
     if (bytes === 0) throw new Error("the file is shorter than the range")
     this.#at += bytes
-    return this.#buffer.subarray(0, bytes)
+    return buffer.subarray(0, bytes)
   }
 
   /** After a read that is under way: the number of a closed file may be another's at once. */
   close(): void {
-    if (this.#reading === undefined) return closeSoon(this.#fd)
-    void this.#reading.catch(() => {}).then(() => closeSoon(this.#fd))
+    openReaders--
+    // Nothing was written to the file, so that closing it waits for nothing; a trip to another thread costs more.
+    const close = () => closeSync(this.#fd)
+    if (this.#reading === undefined) return close()
+    void this.#reading.catch(() => {}).then(close)
   }
 }

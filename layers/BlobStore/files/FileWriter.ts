@@ -1,4 +1,4 @@
-import { randomBytes } from "node:crypto"
+import { randomUUID } from "node:crypto"
 import { unlink } from "node:fs/promises"
 import { join } from "node:path"
 import { type Buffers, sizeFor } from "../Buffers.ts"
@@ -43,7 +43,7 @@ export class FileWriter {
     this.#folders = folders
     this.#target = target
     this.#buffers = buffers
-    this.#draft = join(temporaryFolder, `${name}.${randomBytes(6).toString("hex")}`)
+    this.#draft = join(temporaryFolder, `${name}.${randomUUID()}`)
   }
 
   /** Bytes taken so far. */
@@ -119,13 +119,12 @@ export class FileWriter {
     await this.#flushing
     if (this.#failure !== undefined) throw this.#failure
     await this.#flush()
-    if (this.#fd !== undefined) {
-      await syncData(this.#fd)
-      closeSoon(this.#fd)
-      this.#fd = undefined
-    }
+    const fd = this.#fd
     await move(this.#draft, this.#target)
-    await this.#folders.sync(this.#target)
+    // Two waits for the same turn of the file system's journal, when they wait at the same time.
+    await Promise.all([fd === undefined ? undefined : syncData(fd), this.#folders.sync(this.#target)])
+    if (fd !== undefined) closeSoon(fd)
+    this.#fd = undefined
     openWriters--
   }
 

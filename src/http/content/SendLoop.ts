@@ -8,18 +8,23 @@ export class WrongBytes extends Error {
   override readonly name = "WrongBytes"
 }
 
-const written = (res: ServerResponse, chunk: Uint8Array, last: boolean): Promise<void> =>
-  new Promise((resolve, reject) => {
-    const onClose = () => reject(new Error("the client went away"))
-    const done = (error?: Error | null) => {
-      res.off("close", onClose)
-      if (error) reject(error)
-      else resolve()
-    }
-    res.once("close", onClose)
-    if (last) res.end(chunk, () => done())
-    else res.write(chunk, done)
-  })
+/** Writes chunk by chunk; each resolves once the system has it, and rejects when the client goes away. */
+const writer = (res: ServerResponse) => {
+  let giveUp: ((error: Error) => void) | undefined
+  const onClose = () => giveUp?.(new Error("the client went away"))
+  res.once("close", onClose)
+  return {
+    write: (chunk: Uint8Array, last: boolean): Promise<void> =>
+      new Promise((resolve, reject) => {
+        giveUp = reject
+        if (res.destroyed) return onClose()
+        const done = (error?: Error | null) => (error ? reject(error) : resolve())
+        if (last) res.end(chunk, () => done())
+        else res.write(chunk, done)
+      }),
+    over: () => void res.off("close", onClose),
+  }
+}
 
 /**
  * Sends exactly `length` bytes and ends the response, or rejects with the response unended, so that it cannot pass
@@ -34,6 +39,7 @@ export const sendBytes = async (
 ): Promise<void> => {
   let sent = 0
   moved(openDownloads, 1)
+  const { over, write } = writer(res)
   try {
     while (sent < length) {
       const chunk = await reader.next()
@@ -45,11 +51,14 @@ export const sendBytes = async (
       const last = sent === length
       if (last && verify !== undefined && verify.hash.digest().sha256 !== verify.sha256)
         throw new WrongBytes("the bytes do not match their SHA-256")
-      await written(res, chunk, last)
+      await write(chunk, last)
       bytesSent(chunk.length)
     }
     if (length === 0) res.end()
+    // Hands the last chunk back too.
+    else reader.next().catch(() => {})
   } finally {
+    over()
     moved(openDownloads, -1)
   }
 }

@@ -1,0 +1,170 @@
+import { SqlClient, type SqlError } from "@effect/sql"
+import { Clock, DateTime, Effect } from "effect"
+import { Unauthorized } from "../../services/Authenticator.ts"
+import { type CommitRequest, UploadFenced } from "../../services/MetadataStore.ts"
+import { Artifact } from "../../src/domain/Artifact.ts"
+import { LeaseLost } from "../../src/domain/Claim.ts"
+import type { ExternalId } from "../../src/domain/Ids.ts"
+import { Principal } from "../../src/domain/Principal.ts"
+import { QuotaExceeded } from "../../src/domain/Quota.ts"
+import { batched } from "../clients/batched.ts"
+import { sqlState, unavailable } from "../clients/sqlErrors.ts"
+import { type Books, made, toUsage } from "./rows.ts"
+import { traced } from "../../src/telemetry/Spans.ts"
+
+/** What the SQL function commit_artifacts says of one request. */
+type Answer = { readonly n: number } & (
+  | ({
+      readonly outcome: "committed"
+      readonly created_at: string
+      readonly created_by_kind: Principal["kind"]
+      readonly created_by_id: ExternalId
+    } & typeof Books.Type)
+  | ({ readonly outcome: "quota"; readonly reserved: number } & typeof Books.Type)
+  | { readonly outcome: "fenced" | "lease_lost" | "unauthorized" | "busy" }
+)
+
+const artifactOf = (request: CommitRequest, createdBy: Principal, createdAt: DateTime.Utc): Artifact => {
+  const { id, lineage, metadata, mime, name, owner, project, sha256, size, visibility } = request
+  return new Artifact(
+    {
+      id,
+      project,
+      name,
+      mime,
+      size,
+      sha256,
+      visibility,
+      owner,
+      createdBy,
+      ...(lineage && { lineage }),
+      metadata,
+      createdAt,
+    },
+    made,
+  )
+}
+
+/** One request as `artifact_commit`; `now` is the time by which the age of an introspected proof is told. */
+const rowOf = (request: CommitRequest, n: number, now: number) => {
+  const { lease, lineage, owner } = request
+  return {
+    n,
+    id: request.id,
+    project: request.project,
+    name: request.name,
+    mime: request.mime,
+    size: request.size,
+    sha256: request.sha256,
+    metadata: JSON.stringify(request.metadata),
+    visibility: request.visibility,
+    owner_kind: owner.kind,
+    owner_id: owner.id,
+    run_id: lineage?.runId,
+    step_id: lineage?.stepId,
+    job_id: lineage?.jobId,
+    worker_session_id: lineage?.workerSessionId,
+    attempt: lineage?.attempt,
+    key_id: request.keyId,
+    event_id: request.eventId,
+    proof: lease === undefined ? "none" : lease._tag === "ClaimRow" ? "claim" : "introspected",
+    token_hash: lease === undefined ? undefined : Buffer.from(lease.tokenHash).toString("hex"),
+    proof_age_ms: lease?._tag === "Introspected" ? now - lease.askedAtMillis : undefined,
+  }
+}
+
+/** Faults of the server, not of one of the requests: asking again at once, each alone, would help none of them. */
+const isOfTheServer = (error: SqlError.SqlError): boolean => /^(?:08|53|57|58)/.test(sqlState(error) ?? "08")
+
+/** `MetadataStore.commit`: many at a time under load, each with an outcome of its own. */
+export const makeCommit = (defaultQuotaBytes: number) =>
+  Effect.gen(function* () {
+    const sql = yield* SqlClient.SqlClient
+
+    const statement = (requests: ReadonlyArray<CommitRequest>, wait: boolean) =>
+      Effect.flatMap(Clock.currentTimeMillis, (now) => {
+        const rows = requests.map((request, index) => rowOf(request, index + 1, now))
+        return sql<{ readonly result: ReadonlyArray<Answer> }>`
+          select commit_artifacts(${JSON.stringify(rows)}::text::jsonb, ${defaultQuotaBytes}::bigint,
+            ${wait}::boolean) as result`
+      })
+
+    /** The age of an introspected proof is taken with the connection in hand: waiting for one makes it older. */
+    const runStatement = (requests: ReadonlyArray<CommitRequest>, wait: boolean) =>
+      requests.some(({ lease }) => lease?._tag === "Introspected")
+        ? sql.withTransaction(statement(requests, wait))
+        : statement(requests, wait)
+
+    const commitAll = (requests: ReadonlyArray<CommitRequest>, wait: boolean) =>
+      Effect.gen(function* () {
+        const rows = yield* runStatement(requests, wait)
+        const byNumber = new Map(rows[0]?.result.map((answer) => [answer.n, answer]))
+        return requests.map((_, index): Effect.Effect<Answer, SqlError.SqlError> => {
+          const answer = byNumber.get(index + 1)
+          return answer === undefined ? Effect.dieMessage("a commit was not answered") : Effect.succeed(answer)
+        })
+      })
+
+    type Commits = Effect.Effect<ReadonlyArray<Effect.Effect<Answer, SqlError.SqlError>>, SqlError.SqlError>
+    const alone = (request: CommitRequest) =>
+      Effect.flatMap(commitAll([request], true), ([answer]) => answer ?? Effect.dieMessage("a commit was not answered"))
+    /** What one of them made the database refuse as a whole is tried again one by one: a commit may be repeated. */
+    const orAlone = (requests: ReadonlyArray<CommitRequest>, commits: Commits): Commits =>
+      Effect.catchIf(
+        commits,
+        (error) => requests.length > 1 && !isOfTheServer(error),
+        () => Effect.succeed(requests.map(alone)),
+      )
+
+    const groupOf = ({ project }: CommitRequest) => project
+    /** For projects whose row another pod holds: each waits in that project's queue, and holds up no other. */
+    const inQueue = yield* batched<CommitRequest, Answer, SqlError.SqlError>({
+      lanes: 4,
+      spacing: 4,
+      most: 64,
+      groupOf,
+      oneGroup: true,
+      run: (requests) => orAlone(requests, commitAll(requests, true)),
+    })
+    const atOnce = yield* batched<CommitRequest, Answer, SqlError.SqlError>({
+      lanes: 2,
+      spacing: 4,
+      most: 64,
+      groupOf,
+      run: (requests) => orAlone(requests, commitAll(requests, new Set(requests.map(groupOf)).size === 1)),
+    })
+
+    return traced("MetadataStore.commit")(
+      function* (request: CommitRequest) {
+        const first = yield* atOnce(request)
+        const answer = first.outcome === "busy" ? yield* inQueue(request) : first
+        switch (answer.outcome) {
+          case "committed": {
+            const createdBy = new Principal({ kind: answer.created_by_kind, id: answer.created_by_id }, made)
+            return {
+              artifact: artifactOf(request, createdBy, DateTime.unsafeMake(answer.created_at)),
+              usage: toUsage(answer),
+            }
+          }
+          case "fenced":
+            return yield* new UploadFenced({ id: request.id })
+          case "lease_lost":
+            return yield* new LeaseLost(
+              request.lineage === undefined ? {} : { jobId: request.lineage.jobId, attempt: request.lineage.attempt },
+            )
+          case "unauthorized":
+            return yield* new Unauthorized()
+          case "quota":
+            return yield* new QuotaExceeded({
+              limitBytes: answer.limit,
+              usedBytes: answer.used,
+              reservedBytes: answer.reserved,
+              requestedBytes: request.size,
+            })
+          case "busy":
+            return yield* Effect.dieMessage("a commit that waits was told not to")
+        }
+      },
+      Effect.catchTag("SqlError", unavailable("MetadataStore.commit")),
+    )
+  })
