@@ -135,9 +135,11 @@ if (url !== null)
         const holder = yield* (yield* Scene).open
         yield* holder.run("begin")
         yield* holder.run("select 1 from projects where handle = $1 for update", [held.project])
-        const stuck = yield* Effect.fork(store.commit(requestFor(held, own)))
-        const free = Effect.forEach(others, (caller, index) => store.commit(requestFor(caller, idAt(ids, index))), all)
-        expect(yield* free).toHaveLength(4)
+        const [stuck, ...free] = yield* Effect.forEach([held, ...others], (caller, index) =>
+          Effect.fork(store.commit(requestFor(caller, idAt([own, ...ids], index)))),
+        )
+        if (stuck === undefined) throw new Error("nothing was begun")
+        expect(yield* Effect.forEach(free, Fiber.join)).toHaveLength(4)
         expect(yield* Fiber.poll(stuck)).toMatchObject({ _tag: "None" })
         yield* holder.run("commit")
         expect((yield* Fiber.join(stuck)).usage.usedBytes).toBe(10)
