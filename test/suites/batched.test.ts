@@ -139,7 +139,7 @@ if (url !== null)
           Effect.fork(store.commit(requestFor(caller, idAt([own, ...ids], index)))),
         )
         if (stuck === undefined) throw new Error("nothing was begun")
-        expect(yield* Effect.forEach(free, Fiber.join)).toHaveLength(4)
+        expect(yield* Effect.forEach(free, Fiber.join).pipe(Effect.timeout("3 seconds"))).toHaveLength(4)
         expect(yield* Fiber.poll(stuck)).toMatchObject({ _tag: "None" })
         yield* holder.run("commit")
         expect((yield* Fiber.join(stuck)).usage.usedBytes).toBe(10)
