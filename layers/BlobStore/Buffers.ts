@@ -41,3 +41,31 @@ export const sizeFor = (bytes: number, full: number): number => {
   while (size < bytes && size < full) size *= growth
   return Math.min(size, full)
 }
+
+/**
+ * How much memory one transfer may use when there are so many at the same time: `most` bytes, and halves of it down to
+ * `least` so that together they stay within `all` for as long as that can be.
+ */
+export class FairShare {
+  readonly #bounds: { readonly most: number; readonly least: number; readonly all: number }
+  #open = 0
+
+  constructor(bounds: { readonly most: number; readonly least: number; readonly all: number }) {
+    this.#bounds = bounds
+  }
+
+  join(): void {
+    this.#open++
+  }
+
+  leave(): void {
+    this.#open--
+  }
+
+  each(): number {
+    const { all, least, most } = this.#bounds
+    let bytes = most
+    while (bytes > least && bytes * this.#open > all) bytes /= 2
+    return bytes
+  }
+}

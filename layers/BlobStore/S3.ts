@@ -19,8 +19,9 @@ import { S3 } from "../clients/S3.ts"
 import { Buffers } from "./Buffers.ts"
 import { checkKey } from "./keys.ts"
 import { PartBudget } from "./s3/PartBudget.ts"
-import { readChunks } from "./s3/readChunks.ts"
+import { GatheringReader } from "./s3/GatheringReader.ts"
 import { S3Writer } from "./s3/S3Writer.ts"
+import { held } from "../../src/Held.ts"
 import { spanned, traced } from "../../src/telemetry/Spans.ts"
 
 const prefix = "artifacts/"
@@ -35,11 +36,15 @@ const isMissing = (error: unknown) =>
 const isStatus = (error: unknown, ...statuses: ReadonlyArray<number>) =>
   error instanceof S3ServiceException && statuses.includes(error.$metadata.httpStatusCode ?? 0)
 
+/** Memory of finished reads that is kept for the next ones, in bytes. */
+const mostIdleRead = 8 * 1024 * 1024
+
 const make = Effect.gen(function* () {
   const { client, liveness, options, signer } = yield* S3
   const Bucket = options.bucket
   const budget = new PartBudget(options.partBytes * options.partsInFlight, options.partBytes)
   const buffers = new Buffers(options.partBytes)
+  const readBuffers = new Buffers(mostIdleRead)
   const attempt = <A>(operation: string, run: (signal: AbortSignal) => Promise<A>) =>
     Effect.tryPromise({ try: run, catch: fault(operation) })
   const missingOr = (key: string, operation: string) => (error: unknown) =>
@@ -81,7 +86,7 @@ const make = Effect.gen(function* () {
     read: traced("BlobStore.read")(function* (key, { length, offset }) {
       const Key = nameOf(key)
       if (length === 0) return { next: async () => undefined }
-      const body = yield* Effect.acquireRelease(
+      const reader = yield* held(
         Effect.tryPromise({
           try: async (signal) => {
             const answer = await client.send(
@@ -89,16 +94,17 @@ const make = Effect.gen(function* () {
               { abortSignal: signal },
             )
             const stream = answer.Body as Readable
-            if (answer.ContentLength === length) return stream
+            if (answer.ContentLength === length) return new GatheringReader(stream, length, readBuffers)
             stream.destroy()
             throw new Error("the store answered another range")
           },
           catch: missingOr(key, "read"),
         }),
-        (stream) => Effect.sync(() => stream.destroy()),
+        (opened) => Effect.sync(() => opened.close()),
       )
-      const { next } = readChunks(body)
-      return { next: () => liveness.guard(next(), (cause) => body.destroy(cause)) }
+      return {
+        next: () => (reader.atHand ? reader.next() : liveness.guard(reader.next(), (cause) => reader.giveUp(cause))),
+      }
     }),
 
     stat: traced("BlobStore.stat")((key) => {

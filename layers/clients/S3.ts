@@ -25,7 +25,7 @@ const common = (options: S3Options, endpoint: string | undefined): S3ClientConfi
   forcePathStyle: options.forcePathStyle,
   ...(endpoint !== undefined && { endpoint }),
   ...(options.credentials && { credentials: { ...options.credentials } }),
-  // Content-MD5 and signed payloads are what every store enforces; the newer checksums are not.
+  // Signed payloads are what every store enforces; the newer checksums are not, and would be a second pass over the bytes.
   requestChecksumCalculation: "WHEN_REQUIRED",
   responseChecksumValidation: "WHEN_REQUIRED",
 })

@@ -1,21 +1,13 @@
 import { closeSync } from "node:fs"
 import type { BlobReader } from "../../../services/BlobStore.ts"
-import { type Buffers, sizeFor } from "../Buffers.ts"
+import { type Buffers, FairShare, sizeFor } from "../Buffers.ts"
 import { readAt } from "./fileCalls.ts"
 
 /**
  * Read at once, in bytes: less with many readers, so that all of them together stay within a bound. Each read and each
  * write of what was read is a trip to another thread or to the kernel, which for 64 KiB costs more than the bytes do.
  */
-const mostRead = 1024 * 1024
-const leastRead = 64 * 1024
-const readByAll = 16 * 1024 * 1024
-let openReaders = 0
-const atOnce = (): number => {
-  let bytes = mostRead
-  while (bytes > leastRead && bytes * openReaders > readByAll) bytes /= 2
-  return bytes
-}
+const share = new FairShare({ most: 1024 * 1024, least: 64 * 1024, all: 16 * 1024 * 1024 })
 
 /** A range of an open file. */
 export class FileReader implements BlobReader {
@@ -28,7 +20,7 @@ export class FileReader implements BlobReader {
   #reading: Promise<number> | undefined
 
   constructor(fd: number, range: { readonly offset: number; readonly length: number }, buffers: Buffers) {
-    openReaders++
+    share.join()
     this.#fd = fd
     this.#at = range.offset
     this.#end = range.offset + range.length
@@ -42,7 +34,7 @@ export class FileReader implements BlobReader {
       this.#buffer = undefined
       return undefined
     }
-    const buffer = (this.#buffer ??= this.#buffers.take(sizeFor(left, atOnce())))
+    const buffer = (this.#buffer ??= this.#buffers.take(sizeFor(left, share.each())))
     this.#reading = readAt(this.#fd, buffer, Math.min(buffer.length, left), this.#at)
     const bytes = await this.#reading
     this.#reading = undefined
@@ -53,7 +45,7 @@ export class FileReader implements BlobReader {
 
   /** After a read that is under way: the number of a closed file may be another's at once. */
   close(): void {
-    openReaders--
+    share.leave()
     // Nothing was written to the file, so that closing it waits for nothing; a trip to another thread costs more.
     const close = () => closeSync(this.#fd)
     if (this.#reading === undefined) return close()

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto"
 import { unlink } from "node:fs/promises"
 import { join } from "node:path"
-import { type Buffers, sizeFor } from "../Buffers.ts"
+import { type Buffers, FairShare, sizeFor } from "../Buffers.ts"
 import { close, closeSoon, move, openFile, syncData, write } from "./fileCalls.ts"
 import type { Folders } from "./Folders.ts"
 
@@ -9,16 +9,7 @@ import type { Folders } from "./Folders.ts"
  * Bytes gathered before they are written: fewer with many files at once, so that all of them together stay within a
  * bound. As many again may be on their way to the disk meanwhile.
  */
-const mostGathered = 256 * 1024
-const leastGathered = 64 * 1024
-const gatheredByAll = 8 * 1024 * 1024
-/** Those neither finished nor discarded. */
-let openWriters = 0
-const gather = (): number => {
-  let bytes = mostGathered
-  while (bytes > leastGathered && bytes * openWriters > gatheredByAll) bytes /= 2
-  return bytes
-}
+const share = new FairShare({ most: 256 * 1024, least: 64 * 1024, all: 8 * 1024 * 1024 })
 
 /**
  * One file on its way: gathered, written by one write at a time, synced, then renamed to its final name. Opened at
@@ -39,7 +30,7 @@ export class FileWriter {
   #failure: unknown
 
   constructor(temporaryFolder: string, target: string, name: string, folders: Folders, buffers: Buffers) {
-    openWriters++
+    share.join()
     this.#folders = folders
     this.#target = target
     this.#buffers = buffers
@@ -81,7 +72,7 @@ export class FileWriter {
   #roomFor(bytes: number): Buffer {
     const before = this.#buffer
     if (before !== undefined && (before.length === this.#full || before.length - this.#filled >= bytes)) return before
-    if (before === undefined) this.#full = gather()
+    if (before === undefined) this.#full = share.each()
     const buffer = this.#buffers.take(sizeFor(this.#filled + bytes, this.#full))
     this.#buffer = buffer
     if (before !== undefined) {
@@ -125,12 +116,12 @@ export class FileWriter {
     await Promise.all([fd === undefined ? undefined : syncData(fd), this.#folders.sync(this.#target)])
     if (fd !== undefined) closeSoon(fd)
     this.#fd = undefined
-    openWriters--
+    share.leave()
   }
 
   /** Leaves nothing behind; to be called unless `finish` resolved. */
   async discard(): Promise<void> {
-    openWriters--
+    share.leave()
     this.#failure ??= new Error("the write was given up")
     await this.#flushing?.catch(() => {})
     if (this.#buffer !== undefined) this.#buffers.give(this.#buffer)

@@ -1,4 +1,3 @@
-import { createHash } from "node:crypto"
 import {
   AbortMultipartUploadCommand,
   CompleteMultipartUploadCommand,
@@ -14,11 +13,10 @@ import type { PartBudget } from "./PartBudget.ts"
 /** Parts of one writer that may be on their way at once. */
 const inFlightPerWriter = 3
 
-const md5 = (bytes: Uint8Array) => createHash("md5").update(bytes).digest("base64")
-
 /**
  * One object on its way: a single PUT when all of it fits one part, else a multipart upload whose parts are sent as they
- * fill. Each request carries its length and Content-MD5, which every store enforces. Memory comes from the budget.
+ * fill. Each request carries its length and is signed with the SHA-256 of its bytes, which every
+ * store enforces. Memory comes from the budget.
  */
 export class S3Writer {
   readonly #client: S3Client
@@ -131,7 +129,6 @@ export class S3Writer {
             PartNumber,
             Body: body,
             ContentLength: bytes,
-            ContentMD5: md5(body),
           }),
           { abortSignal: this.#givenUp.signal },
         ),
@@ -167,7 +164,6 @@ export class S3Writer {
             Key: this.#key,
             Body: body,
             ContentLength: body.length,
-            ContentMD5: md5(body),
           }),
         )
         if (part !== undefined) this.#buffers.give(part)
