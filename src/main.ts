@@ -1,10 +1,5 @@
-import { NodeRuntime } from "@effect/platform-node"
-import { Layer } from "effect"
-import * as Node from "../layers/stacks/Node.ts"
-import * as Settings from "./Config.ts"
-import { reportFailure } from "./Failure.ts"
-import * as Shutdown from "./Shutdown.ts"
+import { enableCompileCache } from "node:module"
 
-const node = Layer.provide(Layer.provide(Node.layer, Shutdown.layer), Settings.layer)
-
-NodeRuntime.runMain(reportFailure(Layer.launch(node)), { disableErrorReporting: true })
+// From the second start on a machine, what was compiled at the first is read back; where nothing can be kept, it is not.
+enableCompileCache()
+await import("./Launch.ts")

@@ -1,4 +1,4 @@
-import { NodeRuntime } from "@effect/platform-node"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { ConfigError, Console, Effect, type Redacted } from "effect"
 import * as Postgres from "../layers/clients/Postgres.ts"
 import { migrate, migrateEngine } from "../layers/migrations/Migrations.ts"

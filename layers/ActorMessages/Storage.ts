@@ -1,4 +1,5 @@
-import { MessageStorage, SqlMessageStorage } from "@effect/cluster"
+import * as MessageStorage from "@effect/cluster/MessageStorage"
+import * as SqlMessageStorage from "@effect/cluster/SqlMessageStorage"
 import { Clock, Effect, Layer } from "effect"
 
 /** For how long after a failed read messages are taken for unread, in milliseconds: longer than a statement lives. */

@@ -1,5 +1,5 @@
 import { hash, timingSafeEqual } from "node:crypto"
-import { SqlClient } from "@effect/sql"
+import * as SqlClient from "@effect/sql/SqlClient"
 import { Clock, DateTime, Effect, Layer, Redacted, Schema } from "effect"
 import { CredentialId, ExternalId, ProjectHandle } from "../../src/domain/Ids.ts"
 import { Permission, Principal, ProjectCaller } from "../../src/domain/Principal.ts"

@@ -1,4 +1,4 @@
-import { SqlClient } from "@effect/sql"
+import * as SqlClient from "@effect/sql/SqlClient"
 import { Effect, Layer } from "effect"
 import { ClaimSuperseded, LeaseInvalid, LeaseLost } from "../../src/domain/Claim.ts"
 import { ProjectNotFound } from "../../src/domain/Project.ts"

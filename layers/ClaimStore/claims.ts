@@ -1,5 +1,5 @@
 import { hash as sha256, timingSafeEqual } from "node:crypto"
-import { SqlClient } from "@effect/sql"
+import * as SqlClient from "@effect/sql/SqlClient"
 import { Effect, Redacted, Schema } from "effect"
 import { Attempt, Claim, LeaseInvalid, Visibility } from "../../src/domain/Claim.ts"
 import { ExternalId, ProjectHandle } from "../../src/domain/Ids.ts"

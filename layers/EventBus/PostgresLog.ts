@@ -1,4 +1,4 @@
-import { SqlClient } from "@effect/sql"
+import * as SqlClient from "@effect/sql/SqlClient"
 import { Chunk, Effect, Layer, Option, PubSub, Queue, Schema, Stream } from "effect"
 import { EventBus } from "../../services/EventBus.ts"
 import { unavailable } from "../clients/sqlErrors.ts"

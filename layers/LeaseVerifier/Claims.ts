@@ -1,4 +1,4 @@
-import { SqlClient } from "@effect/sql"
+import * as SqlClient from "@effect/sql/SqlClient"
 import { Clock, Effect, Layer } from "effect"
 import type { Claim } from "../../src/domain/Claim.ts"
 import type { Principal } from "../../src/domain/Principal.ts"

@@ -1,4 +1,4 @@
-import { SqlClient } from "@effect/sql"
+import * as SqlClient from "@effect/sql/SqlClient"
 import { Clock, Effect, Layer, Redacted, Schema } from "effect"
 import { Attempt, Claim, LeaseInvalid, LeaseLost, Visibility } from "../../src/domain/Claim.ts"
 import { ExternalId, ProjectHandle } from "../../src/domain/Ids.ts"

@@ -1,4 +1,4 @@
-import { SqlClient } from "@effect/sql"
+import * as SqlClient from "@effect/sql/SqlClient"
 import { Effect, Layer, Schema } from "effect"
 import { MetadataStore } from "../../services/MetadataStore.ts"
 import { unavailable } from "../clients/sqlErrors.ts"

@@ -1,4 +1,5 @@
-import { SqlClient, type SqlError } from "@effect/sql"
+import * as SqlClient from "@effect/sql/SqlClient"
+import type * as SqlError from "@effect/sql/SqlError"
 import { Effect, Schema } from "effect"
 import type { ListFilter } from "../../services/MetadataStore.ts"
 import { type Artifact, ArtifactNotFound, PermissionDenied } from "../../src/domain/Artifact.ts"

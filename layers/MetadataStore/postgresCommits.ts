@@ -1,4 +1,5 @@
-import { SqlClient, type SqlError } from "@effect/sql"
+import * as SqlClient from "@effect/sql/SqlClient"
+import type * as SqlError from "@effect/sql/SqlError"
 import { Clock, DateTime, Effect } from "effect"
 import { Unauthorized } from "../../services/Authenticator.ts"
 import { type CommitRequest, UploadFenced } from "../../services/MetadataStore.ts"

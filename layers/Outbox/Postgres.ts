@@ -1,4 +1,5 @@
-import { SqlClient, type Statement } from "@effect/sql"
+import * as SqlClient from "@effect/sql/SqlClient"
+import type * as Statement from "@effect/sql/Statement"
 import { DateTime, Effect, Layer, Schema } from "effect"
 import { Outbox } from "../../services/Outbox.ts"
 import { EventId } from "../../src/domain/Ids.ts"

@@ -1,4 +1,4 @@
-import { SqlClient } from "@effect/sql"
+import * as SqlClient from "@effect/sql/SqlClient"
 import { Effect, Layer, Schema } from "effect"
 import { ProjectDuties, StaleEpoch } from "../../services/ProjectDuties.ts"
 import { ArtifactId, ProjectHandle } from "../../src/domain/Ids.ts"

@@ -1,4 +1,4 @@
-import { SqlClient } from "@effect/sql"
+import * as SqlClient from "@effect/sql/SqlClient"
 import { Effect, Layer, Schema } from "effect"
 import { Bytes, ProjectHandle } from "../../src/domain/Ids.ts"
 import { Project, ProjectNotFound } from "../../src/domain/Project.ts"

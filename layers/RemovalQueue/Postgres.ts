@@ -1,4 +1,4 @@
-import { SqlClient } from "@effect/sql"
+import * as SqlClient from "@effect/sql/SqlClient"
 import { Effect, Layer, Schema } from "effect"
 import { parkedAfter, RemovalQueue } from "../../services/RemovalQueue.ts"
 import { unavailable } from "../clients/sqlErrors.ts"

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto"
-import { SqlClient } from "@effect/sql"
+import * as SqlClient from "@effect/sql/SqlClient"
 import { Effect, Layer, Queue, Redacted } from "effect"
 import pg from "pg"
 import { Wakeup } from "../../services/Wakeup.ts"

@@ -1,4 +1,4 @@
-import type { Sharding } from "@effect/cluster"
+import type * as Sharding from "@effect/cluster/Sharding"
 import { Effect, Layer, Redacted } from "effect"
 import * as Actors from "../../src/actors/Actors.ts"
 import { Settings, type SettingsShape } from "../../src/Config.ts"

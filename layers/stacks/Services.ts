@@ -1,4 +1,4 @@
-import { Layer } from "effect"
+import { Effect, Layer } from "effect"
 import { ActorMessages } from "../../services/ActorMessages.ts"
 import { Authenticator } from "../../services/Authenticator.ts"
 import { BlobStore } from "../../services/BlobStore.ts"
@@ -14,9 +14,7 @@ import { observe } from "../../src/telemetry/Dependencies.ts"
 import * as Messages from "../ActorMessages/Postgres.ts"
 import * as Authenticators from "../Authenticator/Postgres.ts"
 import * as BlobFiles from "../BlobStore/FileSystem.ts"
-import * as BlobS3 from "../BlobStore/S3.ts"
 import * as ClaimStores from "../ClaimStore/Postgres.ts"
-import * as S3Client from "../clients/S3.ts"
 import * as ContentHasher from "../ContentHasher/NodeCrypto.ts"
 import * as Ids from "../Ids/Random.ts"
 import * as Claims from "../LeaseVerifier/Claims.ts"
@@ -46,8 +44,17 @@ export const database = (settings: SettingsShape) => {
   ).pipe(Layer.provideMerge(Layer.mergeAll(Ids.layer, ContentHasher.layer, Layer.succeed(Settings, settings))))
 }
 
+/** Its SDK is loaded by nodes that use it. */
+const s3 = (options: NonNullable<SettingsShape["s3"]>) =>
+  Layer.unwrapEffect(
+    Effect.promise(async () => {
+      const [store, client] = await Promise.all([import("../BlobStore/S3.ts"), import("../clients/S3.ts")])
+      return store.layer.pipe(Layer.provide(client.layer(options)))
+    }),
+  )
+
 /** S3 when a bucket is named, else files under `directory`. */
 export const blobs = (settings: SettingsShape, directory: string) =>
-  (settings.s3 ? BlobS3.layer.pipe(Layer.provide(S3Client.layer(settings.s3))) : BlobFiles.layer({ directory })).pipe(
+  (settings.s3 ? s3(settings.s3) : BlobFiles.layer({ directory })).pipe(
     observe(BlobStore, "blob_store", { later: { open: "finish" } }),
   )

@@ -1,4 +1,4 @@
-import { Singleton } from "@effect/cluster"
+import * as Singleton from "@effect/cluster/Singleton"
 import { Layer } from "effect"
 import { relay } from "./EventRelay.ts"
 import * as Project from "./Project.ts"

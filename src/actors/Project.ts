@@ -1,4 +1,4 @@
-import { Entity } from "@effect/cluster"
+import * as Entity from "@effect/cluster/Entity"
 import { Effect } from "effect"
 import { BlobStore } from "../../services/BlobStore.ts"
 import { ProjectDuties, type StaleEpoch } from "../../services/ProjectDuties.ts"

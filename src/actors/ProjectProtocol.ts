@@ -1,5 +1,6 @@
-import { ClusterSchema, Entity } from "@effect/cluster"
-import { Rpc } from "@effect/rpc"
+import * as ClusterSchema from "@effect/cluster/ClusterSchema"
+import * as Entity from "@effect/cluster/Entity"
+import * as Rpc from "@effect/rpc/Rpc"
 import { Schema } from "effect"
 
 /** `run` names the occasion: the engine delivers a message once per run, and remembers its answer for ever. */

@@ -1,4 +1,4 @@
-import { ClusterCron } from "@effect/cluster"
+import * as ClusterCron from "@effect/cluster/ClusterCron"
 import { Array, Cron, Effect, Layer } from "effect"
 import { ActorMessages } from "../../services/ActorMessages.ts"
 import { ClaimStore } from "../../services/ClaimStore.ts"

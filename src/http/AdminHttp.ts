@@ -1,4 +1,5 @@
-import { HttpApiBuilder, HttpServerResponse } from "@effect/platform"
+import * as HttpApiBuilder from "@effect/platform/HttpApiBuilder"
+import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import { DateTime, Effect, Option, Redacted, Schema } from "effect"
 import { ApiKeyNotFound, type ApiKeyRecord, Authenticator } from "../../services/Authenticator.ts"
 import { Outbox } from "../../services/Outbox.ts"

@@ -1,4 +1,7 @@
-import { type HttpApiBuilder, HttpApiBuilder as Builder, type HttpApiError, HttpServerResponse } from "@effect/platform"
+import type * as HttpApiBuilder from "@effect/platform/HttpApiBuilder"
+import * as Builder from "@effect/platform/HttpApiBuilder"
+import type * as HttpApiError from "@effect/platform/HttpApiError"
+import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import { Clock, DateTime, Effect } from "effect"
 import { MetadataStore } from "../../services/MetadataStore.ts"
 import { ProjectStore } from "../../services/ProjectStore.ts"
@@ -11,7 +14,7 @@ import { serveContent } from "./content/Content.ts"
 import { publishOverHttp } from "./PublishHttp.ts"
 import { translated } from "./Refusals.ts"
 import { signUrl } from "./SignedUrls.ts"
-import type { HttpServerRequest } from "@effect/platform"
+import type * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 
 type Handlers = HttpApiBuilder.Handlers.FromGroup<HttpApiError.HttpApiDecodeError, never, typeof ArtifactsGroup>
 type Target = { readonly project?: string | undefined; readonly id: string }

@@ -1,4 +1,5 @@
-import { HttpApiBuilder, HttpServerResponse } from "@effect/platform"
+import * as HttpApiBuilder from "@effect/platform/HttpApiBuilder"
+import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import { Effect, Redacted, Schema } from "effect"
 import { ClaimStore } from "../../services/ClaimStore.ts"
 import { Settings } from "../Config.ts"

@@ -1,4 +1,4 @@
-import type { HttpApp } from "@effect/platform"
+import type * as HttpApp from "@effect/platform/HttpApp"
 import { Context, Effect } from "effect"
 import { Settings } from "../Config.ts"
 import type { Connections } from "./Connections.ts"

@@ -1,4 +1,4 @@
-import { HttpApiBuilder } from "@effect/platform"
+import * as HttpApiBuilder from "@effect/platform/HttpApiBuilder"
 import { Effect } from "effect"
 import { MetadataStore } from "../../services/MetadataStore.ts"
 import { Api } from "./Api.ts"

@@ -1,5 +1,7 @@
-import { type HttpApp, HttpServerRequest, HttpTraceContext } from "@effect/platform"
-import { NodeHttpServerRequest } from "@effect/platform-node"
+import type * as HttpApp from "@effect/platform/HttpApp"
+import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
+import * as HttpTraceContext from "@effect/platform/HttpTraceContext"
+import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
 import { Effect, Exit, FiberRef, Option } from "effect"
 import { routeOf } from "./Routes.ts"
 

@@ -1,5 +1,5 @@
-import { HttpServerRequest } from "@effect/platform"
-import { NodeHttpServerRequest } from "@effect/platform-node"
+import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
+import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
 import { Cause, Context, FiberRef, FiberRefs, HashMap, Layer, Logger } from "effect"
 import type { SettingsShape } from "../Config.ts"
 import { scrubber } from "./Scrub.ts"

@@ -1,4 +1,4 @@
-import { ClusterMetrics } from "@effect/cluster"
+import * as ClusterMetrics from "@effect/cluster/ClusterMetrics"
 import { Metric, MetricState } from "effect"
 import { monitorEventLoopDelay } from "node:perf_hooks"
 

@@ -1,5 +1,5 @@
-import { HttpBody } from "@effect/platform"
-import { NodeHttpClient } from "@effect/platform-node"
+import * as HttpBody from "@effect/platform/HttpBody"
+import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import { Effect, FiberRef, Layer } from "effect"
 import type { SettingsShape } from "../Config.ts"
 import { scrubber } from "./Scrub.ts"

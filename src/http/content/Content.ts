@@ -1,5 +1,6 @@
-import { type HttpServerRequest, HttpServerResponse } from "@effect/platform"
-import { NodeHttpServerRequest } from "@effect/platform-node"
+import type * as HttpServerRequest from "@effect/platform/HttpServerRequest"
+import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
+import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
 import { DateTime, Effect } from "effect"
 import { BlobStore } from "../../../services/BlobStore.ts"
 import { ContentHasher } from "../../../services/ContentHasher.ts"
