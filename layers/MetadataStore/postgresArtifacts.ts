@@ -81,7 +81,6 @@ export const makeArtifacts = (defaultQuotaBytes: number) =>
 
     const lookUp = yield* batched<LookUp, Found | undefined, SqlError.SqlError>({
       lanes: 2,
-      spacing: 0,
       most: 64,
       run: (lookUps) =>
         Effect.gen(function* () {

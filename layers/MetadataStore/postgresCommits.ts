@@ -121,18 +121,15 @@ export const makeCommit = (defaultQuotaBytes: number) =>
     /** For projects whose row another pod holds: each waits in that project's queue, and holds up no other. */
     const inQueue = yield* batched<CommitRequest, Answer, SqlError.SqlError>({
       lanes: 4,
-      spacing: 4,
       most: 64,
       groupOf,
       oneGroup: true,
       run: (requests) => orAlone(requests, commitAll(requests, true)),
     })
     const atOnce = yield* batched<CommitRequest, Answer, SqlError.SqlError>({
-      lanes: 2,
-      spacing: 4,
+      lanes: 1,
       most: 64,
-      groupOf,
-      run: (requests) => orAlone(requests, commitAll(requests, new Set(requests.map(groupOf)).size === 1)),
+      run: (requests) => orAlone(requests, commitAll(requests, false)),
     })
 
     return traced("MetadataStore.commit")(

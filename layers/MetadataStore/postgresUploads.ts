@@ -72,8 +72,7 @@ export const makeUploads = (defaultQuotaBytes: number) =>
 
     /** Resolves with whether the row was written; not when another holds the upload's key. */
     const insert = yield* batched<PendingUpload, boolean, SqlError.SqlError | ProjectNotFound>({
-      lanes: 2,
-      spacing: 4,
+      lanes: 1,
       most: 64,
       run: (uploads) =>
         insertRows(sql, uploads).pipe(

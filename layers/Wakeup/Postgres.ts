@@ -6,11 +6,13 @@ import { Wakeup } from "../../services/Wakeup.ts"
 
 const channel = "artifact_events"
 const reconnectMillis = 500
+/** Between two NOTIFYs of a process. */
+const spacing = "10 millis"
 
 /**
  * Across pods by NOTIFY. The ring is a statement of its own after the commit, never part of it: Postgres takes a lock
  * over the whole database to commit a transaction that notifies, which would end group commit
- * (src/backend/commands/async.c, PreCommit_Notify). While one NOTIFY is on its way further rings merge into the next.
+ * (src/backend/commands/async.c, PreCommit_Notify). Rings that come right after one merge into the next.
  */
 const make = (options: { readonly url: Redacted.Redacted }) =>
   Effect.gen(function* () {
@@ -25,7 +27,7 @@ const make = (options: { readonly url: Redacted.Redacted }) =>
     const notify = Effect.ignore(sql`select pg_notify(${channel}::text, ${own}::text)`)
     const ringOthers: Effect.Effect<void> = Effect.suspend(() => {
       state = "ringing"
-      return Effect.flatMap(notify, () => {
+      return Effect.flatMap(Effect.zipRight(notify, Effect.sleep(spacing)), () => {
         if (state === "again") return ringOthers
         state = "silent"
         return Effect.void

@@ -3,8 +3,6 @@ import { Effect, Runtime } from "effect"
 export interface Batching<A, B, E> {
   /** Batches under way at the same time. */
   readonly lanes: number
-  /** A batch begins no sooner than so many milliseconds after the one before it began. */
-  readonly spacing: number
   /** Items in one batch. */
   readonly most: number
   /** Items of one group are never in two batches at the same time; absent: items have nothing to do with each other. */
@@ -22,9 +20,9 @@ interface Waiting<A, B, E> {
 }
 
 /**
- * Group commit: whoever comes while all lanes are taken, or right after a batch, waits for the next one and shares it
- * with the others who do. A lone caller waits for nobody but those of the same turn of the event loop. What a round
- * trip, a transaction and its sync cost is then shared by as many as there is load.
+ * Group commit: whoever comes while all lanes are taken waits for the next batch and shares it with the others who do.
+ * A lone caller waits for nobody but those of the same turn of the event loop. What a round trip, a transaction and its
+ * sync cost is then shared by as many as there is load.
  */
 export const batched = <A, B, E>({
   groupOf,
@@ -32,7 +30,6 @@ export const batched = <A, B, E>({
   most,
   oneGroup = false,
   run,
-  spacing,
 }: Batching<A, B, E>): Effect.Effect<(item: A) => Effect.Effect<B, E>> =>
   Effect.map(Effect.runtime(), (runtime) => {
     const fork = Runtime.runFork(runtime)
@@ -40,14 +37,11 @@ export const batched = <A, B, E>({
     let waiting: Array<Waiting<A, B, E>> = []
     let running = 0
     let due = false
-    let began = Number.NEGATIVE_INFINITY
 
     const schedule = () => {
       if (due || running >= lanes || waiting.length === 0) return
       due = true
-      const pause = began + spacing - performance.now()
-      if (pause < 1) setImmediate(dispatch)
-      else setTimeout(dispatch, pause)
+      setImmediate(dispatch)
     }
 
     /** The next batch, in the order of arrival, without the groups that are in another one. */
@@ -68,7 +62,6 @@ export const batched = <A, B, E>({
       const batch = take()
       if (batch.length === 0) return
       running++
-      began = performance.now()
       for (const { group } of batch) if (group !== undefined) taken.add(group)
       // A batch belongs to none of its callers' traces.
       const work = Effect.withTracerEnabled(run(batch.map(({ item }) => item)), false)

@@ -113,7 +113,7 @@ const refill = Effect.fnUntraced(function* (from: number, { lastPublished, oldes
 })
 
 /** Between two rounds: what comes meanwhile shares the next one. */
-const breath = "4 millis"
+const breath = "3 millis"
 
 /** Rounds for ever: soon while there is work, at a ring, or after a second. A fault is logged and retried within 2 s. */
 export const relay = Effect.gen(function* () {

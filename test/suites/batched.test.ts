@@ -22,7 +22,6 @@ const scene = (options: { readonly lanes: number; readonly most?: number; readon
     const gate = yield* Effect.makeSemaphore(1000)
     yield* gate.take(1000)
     const submit = yield* batched<string, string, string>({
-      spacing: 0,
       most: 100,
       ...options,
       groupOf: (item) => item.slice(0, 1),
@@ -89,61 +88,45 @@ it.live("a batch that fails or dies answers all of its items", () =>
     const fails = yield* batched<number, number, string>({
       lanes: 1,
       most: 9,
-      spacing: 0,
       run: () => Effect.fail("no"),
     })
     expect(yield* Effect.forEach([1, 2], (item) => Effect.flip(fails(item)), all)).toEqual(["no", "no"])
-    const dies = yield* batched<number, number, never>({ lanes: 1, most: 9, spacing: 0, run: () => Effect.die("oh") })
+    const dies = yield* batched<number, number, never>({ lanes: 1, most: 9, run: () => Effect.die("oh") })
     expect(Exit.isFailure(yield* Effect.exit(dies(1)))).toBe(true)
     const short = yield* batched<number, number, never>({
       lanes: 1,
       most: 9,
-      spacing: 0,
       run: () => Effect.succeed([]),
     })
     expect(Exit.isFailure(yield* Effect.exit(short(1)))).toBe(true)
   }),
 )
 
-it.live("batches keep their distance", () =>
-  Effect.gen(function* () {
-    const times: Array<number> = []
-    const submit = yield* batched<number, number, never>({
-      lanes: 1,
-      most: 9,
-      spacing: 40,
-      run: (items) =>
-        Effect.sync(() => {
-          times.push(performance.now())
-          return items.map((item) => Effect.succeed(item))
-        }),
-    })
-    for (let item = 0; item < 3; item++) yield* submit(item)
-    expect((times[2] ?? 0) - (times[0] ?? 0)).toBeGreaterThanOrEqual(78)
-  }),
-)
-
 if (url !== null)
   layer(sceneLayer(url), { excludeTestServices: true })("commits in one batch, native Postgres", (it) => {
-    it.effect("a project whose row is held elsewhere waits, and those beside it do not", () =>
-      Effect.gen(function* () {
-        const store = yield* MetadataStore
-        const held = yield* newProject()
-        const others = yield* Effect.replicateEffect(newProject(), 4)
-        const own = yield* begun(held)
-        const ids = yield* Effect.forEach(others, begun)
-        const holder = yield* (yield* Scene).open
-        yield* holder.run("begin")
-        yield* holder.run("select 1 from projects where handle = $1 for update", [held.project])
-        const [stuck, ...free] = yield* Effect.forEach([held, ...others], (caller, index) =>
-          Effect.fork(store.commit(requestFor(caller, idAt([own, ...ids], index)))),
-        )
-        if (stuck === undefined) throw new Error("nothing was begun")
-        expect(yield* Effect.forEach(free, Fiber.join).pipe(Effect.timeout("3 seconds"))).toHaveLength(4)
-        expect(yield* Fiber.poll(stuck)).toMatchObject({ _tag: "None" })
-        yield* holder.run("commit")
-        expect((yield* Fiber.join(stuck)).usage.usedBytes).toBe(10)
-      }).pipe(Effect.scoped),
+    it.effect.each([true, false])(
+      "a project held elsewhere waits and holds up no other; in one batch: %s",
+      (together) =>
+        Effect.gen(function* () {
+          const store = yield* MetadataStore
+          const held = yield* newProject()
+          const others = yield* Effect.replicateEffect(newProject(), 4)
+          const own = yield* begun(held)
+          const ids = yield* Effect.forEach(others, begun)
+          const holder = yield* (yield* Scene).open
+          yield* holder.run("begin")
+          yield* holder.run("select 1 from projects where handle = $1 for update", [held.project])
+          const stuck = yield* Effect.fork(store.commit(requestFor(held, own)))
+          // In one batch with the others, or in one of its own before them.
+          if (!together) yield* Effect.sleep(50)
+          const free = yield* Effect.forEach(others, (caller, index) =>
+            Effect.fork(store.commit(requestFor(caller, idAt(ids, index)))),
+          )
+          expect(yield* Effect.forEach(free, Fiber.join).pipe(Effect.timeout("3 seconds"))).toHaveLength(4)
+          expect(yield* Fiber.poll(stuck)).toMatchObject({ _tag: "None" })
+          yield* holder.run("commit")
+          expect((yield* Fiber.join(stuck)).usage.usedBytes).toBe(10)
+        }).pipe(Effect.scoped),
     )
 
     it.effect("what the database cannot take of one request harms no other", () =>
