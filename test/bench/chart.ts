@@ -13,6 +13,7 @@ const escaped = (text: string) => text.replaceAll("&", "&amp;").replaceAll("<", 
 /** The groups a reader looks for first; the others are in the JSON. */
 const shown = [
   "publish 4 KiB, 16 clients",
+  "publish 4 KiB, 64 clients",
   "publish 1 MiB, 16 clients",
   "publish 64 MiB, 1 client",
   "read 4 KiB, 16 clients",
@@ -20,7 +21,7 @@ const shown = [
   "read 64 MiB, 16 clients",
   "S3: publish 64 MiB, 4 clients",
   "S3: read 64 MiB, 4 clients",
-  "publish 4 KiB, 16 clients, by pods",
+  "publish 4 KiB at half load, by pods",
 ]
 
 const bar = (each: Series, most: number, y: number): string => {

@@ -12,6 +12,13 @@ import type { Folders } from "./Folders.ts"
 const share = new FairShare({ most: 256 * 1024, least: 64 * 1024, all: 8 * 1024 * 1024 })
 
 /**
+ * So many bytes are synced while more come, or a large file's last sync would have all of it to write. One file at a
+ * time does so in the whole process: syncs take long and hold a thread that small files wait for.
+ */
+const syncEvery = 16 * 1024 * 1024
+let syncingAhead = false
+
+/**
  * One file on its way: gathered, written by one write at a time, synced, then renamed to its final name. Opened at
  * the first write to the disk, which for a small file is its only one.
  */
@@ -27,6 +34,9 @@ export class FileWriter {
   #filled = 0
   #size = 0
   #flushing: Promise<void> | undefined
+  /** Bytes written since a sync began last, and the one that goes on while more are written. */
+  #unsynced = 0
+  #syncing: Promise<void> | undefined
   #failure: unknown
 
   constructor(temporaryFolder: string, target: string, name: string, folders: Folders, buffers: Buffers) {
@@ -100,9 +110,23 @@ export class FileWriter {
     try {
       const fd = (this.#fd ??= await openFile(this.#draft, "wx", 0o640))
       for (let at = 0; buffer !== undefined && at < bytes;) at += await write(fd, buffer, at, bytes - at)
+      this.#unsynced += bytes
+      if (this.#unsynced >= syncEvery && !syncingAhead) this.#syncAhead(fd)
     } finally {
       if (buffer !== undefined) this.#buffers.give(buffer)
     }
+  }
+
+  #syncAhead(fd: number): void {
+    syncingAhead = true
+    this.#unsynced = 0
+    this.#syncing = syncData(fd)
+      .catch((error: unknown) => {
+        this.#failure ??= error
+      })
+      .finally(() => {
+        syncingAhead = false
+      })
   }
 
   /** The file stands durable under its name when this resolves. */
@@ -110,6 +134,8 @@ export class FileWriter {
     await this.#flushing
     if (this.#failure !== undefined) throw this.#failure
     await this.#flush()
+    await this.#syncing
+    if (this.#failure !== undefined) throw this.#failure
     const fd = this.#fd
     await move(this.#draft, this.#target)
     // Two waits for the same turn of the file system's journal, when they wait at the same time.
@@ -124,6 +150,7 @@ export class FileWriter {
     share.leave()
     this.#failure ??= new Error("the write was given up")
     await this.#flushing?.catch(() => {})
+    await this.#syncing
     if (this.#buffer !== undefined) this.#buffers.give(this.#buffer)
     this.#buffer = undefined
     if (this.#fd !== undefined) await close(this.#fd).catch(() => {})

@@ -73,7 +73,7 @@ export const publish = async (bench: Bench): Promise<void> => {
     : [
         [4 * KiB, [1, 16, 64]],
         [64 * KiB, [16]],
-        [MiB, [1, 16, 64]],
+        [MiB, [1, 16]],
         [64 * MiB, [1, 16]],
         [512 * MiB, [1]],
       ]

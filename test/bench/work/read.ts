@@ -40,7 +40,7 @@ export const read = async (bench: Bench): Promise<void> => {
     for (const site of [production, embedded]) ids.set(site, await makeArtifact(bench, site, bytes))
     const content = (site: Site) =>
       site.tenants.slice(0, 1).map((tenant) => reading(tenant, ids.get(site) ?? "", bytes))
-    const concurrencies = quick ? [16] : bytes > 64 * MiB ? [1] : bytes > MiB ? [1, 16] : [1, 16, 64]
+    const concurrencies = quick ? [16] : bytes > 64 * MiB ? [1] : bytes === 4 * KiB ? [1, 16, 64] : [16]
     for (const clients of concurrencies)
       await compare(bench, {
         title: titled(`read ${label(bytes)}`, clients),
