@@ -81,7 +81,7 @@ export const must = async (bench: Bench, job: Omit<HttpJob, "kind">): Promise<Jo
 export const warmUp = async (bench: Bench, { stack, tenants }: Site): Promise<void> => {
   const nodes = stack.ports.length
   const { ports } = stack
-  const [most, seconds] = bench.options.quick ? [32, 1] : [3000 * nodes, 15 * nodes]
+  const [most, seconds] = bench.options.quick ? [32, 1] : [6000 * nodes, 15 * nodes]
   const publishes = tenants.map((tenant) => publishing(tenant, 4 * KiB))
   const { made } = await must(bench, { ports, clients: 16, seconds, atMost: most, keepIds: true, requests: publishes })
   const reads = made.slice(0, 16).flatMap(({ id, index }) => {
