@@ -37,7 +37,7 @@ const isStatus = (error: unknown, ...statuses: ReadonlyArray<number>) =>
   error instanceof S3ServiceException && statuses.includes(error.$metadata.httpStatusCode ?? 0)
 
 /** Memory of finished reads that is kept for the next ones, in bytes. */
-const mostIdleRead = 8 * 1024 * 1024
+const mostIdleRead = 2 * 1024 * 1024
 
 const make = Effect.gen(function* () {
   const { client, liveness, options, signer } = yield* S3
