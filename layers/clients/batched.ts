@@ -64,7 +64,10 @@ export const batched = <A, B, E>({
       running++
       for (const { group } of batch) if (group !== undefined) taken.add(group)
       // A batch belongs to none of its callers' traces.
-      const work = Effect.withTracerEnabled(run(batch.map(({ item }) => item)), false)
+      const work = Effect.withTracerEnabled(
+        Effect.suspend(() => run(batch.map(({ item }) => item))),
+        false,
+      )
       fork(work).addObserver((exit) => {
         running--
         for (const { group } of batch) if (group !== undefined) taken.delete(group)

@@ -1,8 +1,9 @@
-/** Uploads are committed many at a time: one transaction, one sync and one turn in each project's queue for all of them. */
+/**
+ * Uploads are committed many at a time: one transaction, one sync and one turn in each project's queue for all of them.
+ * `commit_artifact`, which commits one, stays for pods of the release before, in the same order of locks; a later
+ * migration removes it.
+ */
 export const batches: ReadonlyArray<string> = [
-  `drop function commit_artifact(text, text, text, text, bigint, text, text, text, text, text, text, text, text, text,
-    integer, text, text, text, bytea, double precision, bigint)`,
-
   // What a publisher asks to be made ready; n counts within a batch, from 1.
   `create type artifact_commit as (
     n integer, id text, project text, name text, mime text, size bigint, sha256 text, metadata text, visibility text,

@@ -12,7 +12,7 @@ describe("64 uploads of unknown size into a quota that holds ten", () => {
   it("only what fits succeeds, used + reserved never passes the limit, and a delete makes room at once", async () => {
     const report = await quotaStory(sceneOf(plane), { flush: false })
     expect(report.others).toEqual([])
-    expect(report.succeeded).toBeGreaterThan(0)
+    expect(report.succeeded).toBeGreaterThanOrEqual(5)
     expect(report.succeeded).toBeLessThanOrEqual(10)
     expect(report.highestBooked).toBeLessThanOrEqual(report.limit)
     expect(report.highestReady).toBeLessThanOrEqual(report.limit)

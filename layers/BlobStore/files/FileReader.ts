@@ -1,7 +1,6 @@
-import { closeSync } from "node:fs"
 import type { BlobReader } from "../../../services/BlobStore.ts"
 import { type Buffers, FairShare, sizeFor } from "../Buffers.ts"
-import { readAt } from "./fileCalls.ts"
+import { closeRead, readAt } from "./fileCalls.ts"
 
 /**
  * Read at once, in bytes: less with many readers, so that all of them together stay within a bound. Each read and each
@@ -46,9 +45,7 @@ export class FileReader implements BlobReader {
   /** After a read that is under way: the number of a closed file may be another's at once. */
   close(): void {
     share.leave()
-    // Nothing was written to the file, so that closing it waits for nothing; a trip to another thread costs more.
-    const close = () => closeSync(this.#fd)
-    if (this.#reading === undefined) return close()
-    void this.#reading.catch(() => {}).then(close)
+    if (this.#reading === undefined) return closeRead(this.#fd)
+    void this.#reading.catch(() => {}).then(() => closeRead(this.#fd))
   }
 }

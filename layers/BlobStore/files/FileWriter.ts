@@ -19,7 +19,7 @@ const syncEvery = 16 * 1024 * 1024
 let syncingAhead = false
 
 /**
- * One file on its way: gathered, written by one write at a time, synced, then renamed to its final name. Opened at
+ * One file on its way: gathered, written by one write at a time, renamed to its final name, synced. Opened at
  * the first write to the disk, which for a small file is its only one.
  */
 export class FileWriter {
@@ -38,6 +38,8 @@ export class FileWriter {
   #unsynced = 0
   #syncing: Promise<void> | undefined
   #failure: unknown
+  /** Whether the file has its final name; it is an object only once it is durable too. */
+  #moved = false
 
   constructor(temporaryFolder: string, target: string, name: string, folders: Folders, buffers: Buffers) {
     share.join()
@@ -138,6 +140,7 @@ export class FileWriter {
     if (this.#failure !== undefined) throw this.#failure
     const fd = this.#fd
     await move(this.#draft, this.#target)
+    this.#moved = true
     // Two waits for the same turn of the file system's journal, when they wait at the same time.
     await Promise.all([fd === undefined ? undefined : syncData(fd), this.#folders.sync(this.#target)])
     if (fd !== undefined) closeSoon(fd)
@@ -154,6 +157,6 @@ export class FileWriter {
     if (this.#buffer !== undefined) this.#buffers.give(this.#buffer)
     this.#buffer = undefined
     if (this.#fd !== undefined) await close(this.#fd).catch(() => {})
-    await unlink(this.#draft).catch(() => {})
+    await unlink(this.#moved ? this.#target : this.#draft).catch(() => {})
   }
 }
