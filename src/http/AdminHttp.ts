@@ -11,7 +11,7 @@ import type { Project } from "../domain/Project.ts"
 import type { Usage } from "../domain/Quota.ts"
 import { encodeSourceEvent } from "../domain/SourceEventJson.ts"
 import { ApiKeyBody, ProjectBody } from "./AdminApi.ts"
-import { Api } from "./Api.ts"
+import { RoutedApi } from "./Api.ts"
 import { badRequest, notFound } from "./ApiErrors.ts"
 import { timestamp } from "./ArtifactJson.ts"
 import { adminOnly } from "./Auth.ts"
@@ -53,7 +53,7 @@ const parseExpiry = (text: string | undefined) =>
         onSome: (time) => Effect.succeed(DateTime.toUtc(time)),
       })
 
-export const AdminHttp = HttpApiBuilder.group(Api, "admin", (handlers) =>
+export const AdminHttp = HttpApiBuilder.group(RoutedApi, "admin", (handlers) =>
   handlers
     .handleRaw("putProject", ({ path, request }) =>
       Effect.gen(function* () {

@@ -2,9 +2,10 @@ import * as HttpApi from "@effect/platform/HttpApi"
 import * as OpenApi from "@effect/platform/OpenApi"
 import { AdminGroup } from "./AdminApi.ts"
 import { ArtifactsGroup, KeyArtifactsGroup } from "./ArtifactsApi.ts"
+import { BytesGroup, KeyBytesGroup, SignedGroup } from "./BytesApi.ts"
 import { ClaimsGroup } from "./ClaimsApi.ts"
 import { EventsGroup } from "./EventsApi.ts"
-import { HealthGroup, SignedGroup } from "./PublicApi.ts"
+import { HealthGroup } from "./PublicApi.ts"
 
 type Json = Record<string, any>
 
@@ -26,15 +27,19 @@ const asServed = (spec: Json): Json => {
   return spec
 }
 
-/** Everything the node answers over HTTP. */
-export class Api extends HttpApi.make("artifacts-api")
+/** What the platform's router serves. */
+export class RoutedApi extends HttpApi.make("artifacts-api")
   .add(ArtifactsGroup)
   .add(KeyArtifactsGroup)
   .add(EventsGroup)
   .add(ClaimsGroup)
   .add(AdminGroup)
+  .add(HealthGroup) {}
+
+/** Everything the node answers over HTTP: the calls that carry bytes, which `BytesHttp.ts` serves, come on top. */
+export class Api extends RoutedApi.add(BytesGroup)
+  .add(KeyBytesGroup)
   .add(SignedGroup)
-  .add(HealthGroup)
   .annotateContext(
     OpenApi.annotations({
       title: "Artifact plane",

@@ -3,17 +3,7 @@ import * as HttpApiGroup from "@effect/platform/HttpApiGroup"
 import * as HttpApiSchema from "@effect/platform/HttpApiSchema"
 import * as OpenApi from "@effect/platform/OpenApi"
 import { Schema } from "effect"
-import {
-  Error400,
-  Error401,
-  Error403,
-  Error404,
-  Error409,
-  Error412,
-  Error413,
-  Error416,
-  Error503,
-} from "./ApiErrors.ts"
+import { Error400, Error401, Error403, Error404, Error503 } from "./ApiErrors.ts"
 import { ArtifactJson } from "./ArtifactJson.ts"
 import { Authentication } from "./Auth.ts"
 
@@ -51,49 +41,12 @@ export const QuotaJson = Schema.Struct({
   generated_at: Schema.String,
 }).annotations({ identifier: "Quota" })
 
-/** The parts of the multipart body; read as a stream by the node, so this schema documents and does not decode. */
-const PublishBody = HttpApiSchema.MultipartStream(
-  Schema.Struct({
-    file: Schema.String.annotations({
-      description: "The bytes; exactly one such part.",
-      jsonSchema: { type: "string", format: "binary" },
-    }),
-    name: Schema.String.pipe(Schema.minLength(1), Schema.maxLength(256)),
-    mime: Schema.optional(Schema.String),
-    size_bytes: Schema.optional(Schema.String.annotations({ description: "Must equal the streamed count." })),
-    sha256: Schema.optional(Schema.String.annotations({ description: "Must equal the streamed digest." })),
-    metadata: Schema.optional(Schema.String.annotations({ description: "A JSON object of at most 64 KiB." })),
-  }),
-)
-
-const bytes = Schema.Uint8ArrayFromSelf.pipe(
-  HttpApiSchema.withEncoding({ kind: "Uint8Array", contentType: "application/octet-stream" }),
-)
-
 const summary = (text: string, description = "") =>
   OpenApi.annotations({ summary: text, ...(description ? { description } : {}) })
 
 /** The same calls twice: with the project in the path, and with the project of the key. */
 const group = <const Name extends string>(name: Name, root: "/v1/projects/:project" | "/v1") =>
   HttpApiGroup.make(name)
-    .add(
-      HttpApiEndpoint.post("publish", `${root}/artifacts`)
-        .setPath(Project)
-        .setPayload(PublishBody)
-        .setHeaders(
-          Schema.Struct({
-            "x-mobius-lease-token": Schema.optional(Schema.String),
-            "idempotency-key": Schema.optional(Schema.String),
-          }),
-        )
-        .addSuccess(ArtifactJson, { status: 201 })
-        .addSuccess(ArtifactJson.annotations({ identifier: "ReplayedArtifact" }), { status: 200 })
-        .addError(Error409)
-        .addError(Error413)
-        .annotateContext(
-          summary("Publish a file", "The lease token says where the file comes from. 200 replays an Idempotency-Key."),
-        ),
-    )
     .add(
       HttpApiEndpoint.get("list", `${root}/artifacts`)
         .setPath(Project)
@@ -119,22 +72,6 @@ const group = <const Name extends string>(name: Name, root: "/v1/projects/:proje
         .setUrlParams(Schema.Struct({ include: Schema.optional(Schema.Literal("deleted")) }))
         .addSuccess(ArtifactJson)
         .annotateContext(summary("One artifact", "`include=deleted` shows its tombstone too.")),
-    )
-    .add(
-      HttpApiEndpoint.get("content", `${root}/artifacts/:id/content`)
-        .setPath(Artifact)
-        .addSuccess(bytes)
-        .addError(Error412)
-        .addError(Error416)
-        .annotateContext(summary("The bytes", "Honours Range, If-Range, If-Match and If-None-Match.")),
-    )
-    .add(
-      HttpApiEndpoint.head("contentHead", `${root}/artifacts/:id/content`)
-        .setPath(Artifact)
-        .addSuccess(HttpApiSchema.Empty(200))
-        .addError(Error412)
-        .addError(Error416)
-        .annotateContext(summary("The headers of the bytes")),
     )
     .add(
       HttpApiEndpoint.post("signedUrl", `${root}/artifacts/:id/signed-url`)

@@ -6,18 +6,14 @@ import { Clock, DateTime, Effect } from "effect"
 import { MetadataStore } from "../../services/MetadataStore.ts"
 import { ProjectStore } from "../../services/ProjectStore.ts"
 import { deleteArtifact } from "../artifacts/Delete.ts"
-import { Api } from "./Api.ts"
+import { RoutedApi } from "./Api.ts"
 import type { ArtifactsGroup } from "./ArtifactsApi.ts"
 import { encodeArtifact, timestamp } from "./ArtifactJson.ts"
 import { permittedCaller, projectCaller } from "./Auth.ts"
-import { serveContent } from "./content/Content.ts"
-import { publishOverHttp } from "./PublishHttp.ts"
 import { translated } from "./Refusals.ts"
 import { signUrl } from "./SignedUrls.ts"
-import type * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 
 type Handlers = HttpApiBuilder.Handlers.FromGroup<HttpApiError.HttpApiDecodeError, never, typeof ArtifactsGroup>
-type Target = { readonly project?: string | undefined; readonly id: string }
 
 const quota = (project: string | undefined) =>
   Effect.gen(function* () {
@@ -32,17 +28,9 @@ const quota = (project: string | undefined) =>
     }
   }).pipe(translated)
 
-const content = (request: HttpServerRequest.HttpServerRequest, path: Target) =>
-  Effect.gen(function* () {
-    const caller = yield* projectCaller(path.project)
-    const found = yield* (yield* MetadataStore).findContent(caller, path.id)
-    return yield* serveContent(request, found)
-  }).pipe(translated)
-
 /** One set of handlers for both ways to name the project. */
 const handle = (handlers: Handlers) =>
   handlers
-    .handleRaw("publish", ({ path, request }) => publishOverHttp(request, path.project))
     .handle("list", ({ path, urlParams }) =>
       Effect.gen(function* () {
         const caller = yield* projectCaller(path.project)
@@ -72,8 +60,6 @@ const handle = (handlers: Handlers) =>
         return encodeArtifact(yield* (yield* MetadataStore).find(caller, path.id, { includeDeleted }))
       }).pipe(translated),
     )
-    .handleRaw("content", ({ path, request }) => content(request, path))
-    .handleRaw("contentHead", ({ path, request }) => content(request, path))
     .handle("signedUrl", ({ path, urlParams }) =>
       Effect.gen(function* () {
         const caller = yield* projectCaller(path.project)
@@ -88,5 +74,5 @@ const handle = (handlers: Handlers) =>
       }).pipe(translated),
     )
 
-export const ArtifactsHttp = Builder.group(Api, "artifacts", (handlers) => handle(handlers))
-export const KeyArtifactsHttp = Builder.group(Api, "keyArtifacts", (handlers) => handle(handlers))
+export const ArtifactsHttp = Builder.group(RoutedApi, "artifacts", (handlers) => handle(handlers))
+export const KeyArtifactsHttp = Builder.group(RoutedApi, "keyArtifacts", (handlers) => handle(handlers))

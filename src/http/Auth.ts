@@ -22,23 +22,24 @@ export class Authentication extends HttpApiMiddleware.Tag<Authentication>()("src
 
 const sha256 = (text: string) => hash("sha256", text, "buffer")
 
+/** Says whose a request with this Authorization header is, or refuses it. */
+export const makeAdmission = Effect.gen(function* () {
+  const authenticator = yield* Authenticator
+  const { bootstrapApiKey } = yield* Settings
+  const adminHash = bootstrapApiKey === undefined ? undefined : sha256(Redacted.value(bootstrapApiKey))
+  return (authorization: string | undefined): Effect.Effect<Caller, ApiError> => {
+    const key = /^Bearer +(\S{1,512}) *$/i.exec(authorization ?? "")?.[1]
+    if (key === undefined) return Effect.fail(unauthorized)
+    if (adminHash !== undefined && timingSafeEqual(adminHash, sha256(key))) return Effect.succeed(new AdminCaller())
+    return translated(authenticator.authenticate(Redacted.make(key)))
+  }
+})
+
 export const AuthenticationLive = Layer.effect(
   Authentication,
-  Effect.gen(function* () {
-    const authenticator = yield* Authenticator
-    const { bootstrapApiKey } = yield* Settings
-    const adminHash = bootstrapApiKey === undefined ? undefined : sha256(Redacted.value(bootstrapApiKey))
-    return {
-      bearer: () =>
-        Effect.gen(function* () {
-          const request = yield* HttpServerRequest.HttpServerRequest
-          const key = /^Bearer +(\S{1,512}) *$/i.exec(request.headers.authorization ?? "")?.[1]
-          if (key === undefined) return yield* Effect.fail(unauthorized)
-          if (adminHash !== undefined && timingSafeEqual(adminHash, sha256(key))) return new AdminCaller()
-          return yield* translated(authenticator.authenticate(Redacted.make(key)))
-        }),
-    }
-  }),
+  Effect.map(makeAdmission, (admit) => ({
+    bearer: () => Effect.flatMap(HttpServerRequest.HttpServerRequest, ({ headers }) => admit(headers.authorization)),
+  })),
 )
 
 const adminElsewhere = apiError(
@@ -49,13 +50,16 @@ const adminElsewhere = apiError(
 )
 
 /** The caller, who must hold a key of this project; `undefined`: whatever project the key is of. */
+export const inProject = (caller: Caller, project: string | undefined): Effect.Effect<ProjectCaller, ApiError> => {
+  if (caller._tag === "AdminCaller") return Effect.fail(adminElsewhere)
+  return project === undefined || project === caller.project
+    ? Effect.succeed(caller)
+    : Effect.fail(notFound("There is no such project."))
+}
+
+/** `inProject` for the caller that the platform's middleware admitted. */
 export const projectCaller = (project: string | undefined): Effect.Effect<ProjectCaller, ApiError, CurrentCaller> =>
-  Effect.flatMap(CurrentCaller, (caller) => {
-    if (caller._tag === "AdminCaller") return Effect.fail(adminElsewhere)
-    return project === undefined || project === caller.project
-      ? Effect.succeed(caller)
-      : Effect.fail(notFound("There is no such project."))
-  })
+  Effect.flatMap(CurrentCaller, (caller) => inProject(caller, project))
 
 /** `projectCaller` with a permission on top. */
 export const permittedCaller = (project: string | undefined, permission: Permission) =>

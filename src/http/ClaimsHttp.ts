@@ -6,7 +6,7 @@ import { Settings } from "../Config.ts"
 import { Claim, LeaseRequired } from "../domain/Claim.ts"
 import { ExternalId, ProjectHandle } from "../domain/Ids.ts"
 import { Principal } from "../domain/Principal.ts"
-import { Api } from "./Api.ts"
+import { RoutedApi } from "./Api.ts"
 import { badRequest, notFound, permissionDenied } from "./ApiErrors.ts"
 import { timestamp } from "./ArtifactJson.ts"
 import { CurrentCaller, permittedCaller, projectCaller } from "./Auth.ts"
@@ -37,7 +37,7 @@ const leaseToken = (headers: { readonly "x-mobius-lease-token"?: string | undefi
   return token === undefined || token === "" ? undefined : Redacted.make(token)
 }
 
-export const ClaimsHttp = HttpApiBuilder.group(Api, "claims", (handlers) =>
+export const ClaimsHttp = HttpApiBuilder.group(RoutedApi, "claims", (handlers) =>
   handlers
     .handleRaw("put", ({ path, request }) =>
       Effect.gen(function* () {

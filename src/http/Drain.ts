@@ -1,5 +1,5 @@
 import type * as HttpApp from "@effect/platform/HttpApp"
-import { Context, Effect } from "effect"
+import { Context, Effect, type Fiber } from "effect"
 import { Settings } from "../Config.ts"
 import type { Connections } from "./Connections.ts"
 import { Readiness } from "./Readiness.ts"
@@ -18,6 +18,8 @@ export class Drain extends Context.Tag("src/http/Drain")<
     readonly run: Effect.Effect<void>
     /** Makes `run` wait for the handler's cleaning up, which may outlive its connection. */
     readonly counted: <E, R>(app: HttpApp.Default<E, R>) => HttpApp.Default<E, R>
+    /** The same for a fiber that handles a request. */
+    readonly count: (fiber: Fiber.RuntimeFiber<unknown, unknown>) => void
   }
 >() {}
 
@@ -25,9 +27,9 @@ export const make = Effect.fnUntraced(function* (connections: Connections) {
   const { drainDelaySeconds, drainSeconds } = yield* Settings
   const readiness = yield* Readiness
   let running = 0
-  const leave = Effect.sync(() => {
+  const leave = () => {
     running--
-  })
+  }
 
   const run = Effect.gen(function* () {
     yield* readiness.drain
@@ -44,7 +46,11 @@ export const make = Effect.fnUntraced(function* (connections: Connections) {
     counted: (app) =>
       Effect.suspend(() => {
         running++
-        return Effect.ensuring(app, leave)
+        return Effect.ensuring(app, Effect.sync(leave))
       }),
+    count: (fiber) => {
+      running++
+      fiber.addObserver(leave)
+    },
   })
 })

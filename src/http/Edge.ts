@@ -5,6 +5,7 @@ import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
 import { Cause, Effect } from "effect"
+import type { IncomingMessage, ServerResponse } from "node:http"
 import { refused } from "../telemetry/Refused.ts"
 import { ApiError, badRequest, internal, notFound } from "./ApiErrors.ts"
 import { describeIssues } from "./JsonBody.ts"
@@ -12,55 +13,77 @@ import { answerEarly, bodyPending } from "./upload/EarlyAnswer.ts"
 
 const { toIncomingMessage, toServerResponse } = NodeHttpServerRequest
 
+/** An answer whole in memory. `undefined` stands for one that the handler sent itself. */
+export interface Answer {
+  readonly status: number
+  readonly headers: Readonly<Record<string, string>>
+  /** Absent: none, and `headers` say all there is to say of its length. */
+  readonly body?: string
+}
+
+/** Sends an answer; throws on a header that HTTP cannot carry, with nothing sent. */
+export const write = (res: ServerResponse, answer: Answer | undefined): void => {
+  if (answer === undefined) return
+  const { body, headers, status } = answer
+  res.writeHead(status, body === undefined ? headers : { ...headers, "content-length": Buffer.byteLength(body) })
+  res.end(body)
+}
+
 /** A fault nobody foresaw: a line in the log with the request's id, and words without a cause for the caller. */
-const fault = (request: HttpServerRequest.HttpServerRequest, cause: Cause.Cause<unknown>) =>
-  Effect.as(Effect.logError(`${request.method} ${pathOf(request)} failed`, cause), internal)
+const fault = (req: IncomingMessage, cause: Cause.Cause<unknown>) =>
+  Effect.as(Effect.logError(`${req.method} ${pathOf(req)} failed`, cause), internal)
 
 /** The path alone: a query may hold a signature. */
-const pathOf = (request: HttpServerRequest.HttpServerRequest) => request.url.split("?", 1)[0] ?? ""
+const pathOf = (req: IncomingMessage) => req.url?.split("?", 1)[0] ?? ""
 
-const toAnswer = (
-  request: HttpServerRequest.HttpServerRequest,
-  cause: Cause.Cause<unknown>,
-): Effect.Effect<ApiError> => {
+const toError = (req: IncomingMessage, cause: Cause.Cause<unknown>): Effect.Effect<ApiError> => {
   const error = Cause.squash(cause)
   if (error instanceof ApiError) return Effect.succeed(error)
   if (error instanceof HttpServerError.RouteNotFound) return Effect.succeed(notFound())
   if (error instanceof HttpApiError.HttpApiDecodeError) return Effect.succeed(badRequest(describeIssues(error.issues)))
-  return fault(request, cause)
+  return fault(req, cause)
 }
 
-/** Sends an error, early when the request's body was not read, in the one shape that errors have. */
-const send = (
-  request: HttpServerRequest.HttpServerRequest,
-  error: ApiError,
-): Effect.Effect<HttpServerResponse.HttpServerResponse> => {
+/** The envelope of an error; sent at once, and early, when the request's body was not read. */
+const envelope = (req: IncomingMessage, res: ServerResponse, error: ApiError): Effect.Effect<Answer | undefined> => {
   refused(error.error.code)
-  const req = toIncomingMessage(request)
-  const res = toServerResponse(request)
   if (res.headersSent) {
     res.destroy()
     res.end()
-    return Effect.succeed(HttpServerResponse.empty())
+    return Effect.succeed(undefined)
   }
   const body = JSON.stringify({ error: error.error })
   const headers = { "content-type": "application/json", "cache-control": "no-store", ...error.headers }
-  if (bodyPending(req))
-    return Effect.as(
-      Effect.promise(() => answerEarly(req, res, { status: error.status, headers, body })),
-      HttpServerResponse.empty(),
-    )
-  return Effect.succeed(
-    HttpServerResponse.text(body, { status: error.status, headers, contentType: "application/json" }),
+  const answer = { status: error.status, headers, body }
+  if (!bodyPending(req)) return Effect.succeed(answer)
+  return Effect.as(
+    Effect.promise(() => answerEarly(req, res, answer)),
+    undefined,
   )
 }
 
-/** Turns whatever a route failed with into the envelope; interruption means the client left and is let through. */
+/** What to say when a route failed so; interruption means the client left and is let through. */
+export const refusal = (
+  req: IncomingMessage,
+  res: ServerResponse,
+  cause: Cause.Cause<unknown>,
+): Effect.Effect<Answer | undefined> =>
+  Cause.isInterruptedOnly(cause)
+    ? Effect.interrupt
+    : Effect.flatMap(toError(req, cause), (error) => envelope(req, res, error))
+
+/** Turns whatever a route of the platform failed with into the envelope. */
 export const envelopes = <E, R>(app: HttpApp.Default<E, R>): HttpApp.Default<never, R> =>
   Effect.catchAllCause(app, (cause) =>
-    Cause.isInterruptedOnly(cause)
-      ? (Effect.interrupt as Effect.Effect<never>)
-      : Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) =>
-          Effect.flatMap(toAnswer(request, cause), (error) => send(request, error)),
-        ),
+    Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) =>
+      Effect.map(refusal(toIncomingMessage(request), toServerResponse(request), cause), (answer) =>
+        answer === undefined
+          ? HttpServerResponse.empty()
+          : HttpServerResponse.text(answer.body ?? "", {
+              status: answer.status,
+              headers: answer.headers,
+              contentType: "application/json",
+            }),
+      ),
+    ),
   ) as HttpApp.Default<never, R>

@@ -1,3 +1,4 @@
+import * as HttpApi from "@effect/platform/HttpApi"
 import * as HttpApiBuilder from "@effect/platform/HttpApiBuilder"
 import * as HttpApiSwagger from "@effect/platform/HttpApiSwagger"
 import type * as HttpApp from "@effect/platform/HttpApp"
@@ -5,27 +6,38 @@ import * as HttpMiddleware from "@effect/platform/HttpMiddleware"
 import * as HttpServer from "@effect/platform/HttpServer"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import { Context, Effect, Layer } from "effect"
+import type { IncomingMessage, Server, ServerResponse } from "node:http"
 import { Settings } from "../Config.ts"
 import { AdminHttp } from "./AdminHttp.ts"
-import { Api } from "./Api.ts"
+import { Api, RoutedApi } from "./Api.ts"
 import { ArtifactsHttp, KeyArtifactsHttp } from "./ArtifactsHttp.ts"
 import { AuthenticationLive } from "./Auth.ts"
+import * as BytesHttp from "./BytesHttp.ts"
 import { ClaimsHttp } from "./ClaimsHttp.ts"
 import { watchConnections } from "./Connections.ts"
 import * as Drain from "./Drain.ts"
 import { envelopes } from "./Edge.ts"
 import * as EventHub from "./events/EventHub.ts"
 import { EventsHttp } from "./EventsHttp.ts"
-import { HealthHttp, SignedHttp } from "./PublicHttp.ts"
+import { HealthHttp } from "./PublicHttp.ts"
 import { makeServer } from "./Server.ts"
 import { traced } from "./Trace.ts"
 import * as UploadGate from "./UploadGate.ts"
 
-/** All groups of the API over their handlers. */
-const api = HttpApiBuilder.api(Api).pipe(
-  Layer.provide([ArtifactsHttp, KeyArtifactsHttp, EventsHttp, ClaimsHttp, AdminHttp, SignedHttp, HealthHttp]),
-  Layer.provide([AuthenticationLive, UploadGate.layer, EventHub.layer]),
+/** All groups that the platform's router serves, over their handlers. */
+const routedApi = HttpApiBuilder.api(RoutedApi).pipe(
+  Layer.provide([ArtifactsHttp, KeyArtifactsHttp, EventsHttp, ClaimsHttp, AdminHttp, HealthHttp]),
+  Layer.provide([AuthenticationLive, EventHub.layer]),
 )
+
+/** The document and its page, of all that is served. */
+const documents = Layer.merge(
+  HttpApiSwagger.layer({ path: "/docs" }),
+  HttpApiBuilder.middlewareOpenApi({ path: "/openapi.json" }),
+).pipe(Layer.provide(Layer.succeed(HttpApi.Api, { api: Api as never, context: Context.empty() })))
+
+/** Node's server, which listens. */
+class Listener extends Context.Tag("src/http/Listener")<Listener, Server>() {}
 
 /** The listening socket, on which nothing is served before `layer` below does, nor after it is let go. */
 const listener = Layer.scopedContext(
@@ -34,11 +46,14 @@ const listener = Layer.scopedContext(
     const server = makeServer()
     const drain = yield* Drain.make(watchConnections(server))
     const listening = yield* NodeHttpServer.make(() => server, { host, port })
-    return Context.make(HttpServer.HttpServer, listening).pipe(Context.add(Drain.Drain, drain))
+    return Context.make(HttpServer.HttpServer, listening).pipe(
+      Context.add(Drain.Drain, drain),
+      Context.add(Listener, server),
+    )
   }),
 )
 
-/** Every request with its answer in the one shape that errors have, its span, and counted while it runs. */
+/** Every request to the router with its answer in the one shape that errors have, its span, and counted while it runs. */
 const middleware = HttpApiBuilder.middleware(
   Effect.map(
     Drain.Drain,
@@ -48,15 +63,28 @@ const middleware = HttpApiBuilder.middleware(
   ),
 )
 
+/** Serves until the scope closes: what carries bytes on its own way, all else by the platform's router. */
+const serving = Layer.scopedDiscard(
+  Effect.gen(function* () {
+    const server = yield* Listener
+    const carriesBytes = yield* BytesHttp.BytesHttp
+    const routed = yield* NodeHttpServer.makeHandler(yield* HttpApiBuilder.httpApp)
+    const onRequest = (req: IncomingMessage, res: ServerResponse) => void (carriesBytes(req, res) || routed(req, res))
+    yield* Effect.acquireRelease(
+      Effect.sync(() => server.on("request", onRequest)),
+      () => Effect.sync(() => server.off("request", onRequest)),
+    )
+  }),
+).pipe(Layer.provide(middleware), Layer.provide([HttpApiBuilder.Router.Live, HttpApiBuilder.Middleware.layer]))
+
 /**
  * The HTTP edge, serving. The `HttpServer` it provides knows the address in use, which port 0 leaves to the system. It is
  * let go by draining, while handlers still have all that they need.
  */
 export const layer = Layer.scopedDiscard(Effect.flatMap(Drain.Drain, ({ run }) => Effect.addFinalizer(() => run))).pipe(
-  Layer.provideMerge(HttpApiBuilder.serve()),
-  Layer.provide(middleware),
-  Layer.provide([HttpApiSwagger.layer({ path: "/docs" }), HttpApiBuilder.middlewareOpenApi({ path: "/openapi.json" })]),
-  Layer.provide(api),
+  Layer.provideMerge(serving),
+  Layer.provide([documents, routedApi, BytesHttp.layer]),
+  Layer.provide(UploadGate.layer),
   Layer.provideMerge(listener),
   Layer.provide(NodeHttpServer.layerContext),
   HttpMiddleware.withTracerDisabledWhen(() => true),

@@ -1,29 +1,8 @@
 import * as HttpApiEndpoint from "@effect/platform/HttpApiEndpoint"
 import * as HttpApiGroup from "@effect/platform/HttpApiGroup"
-import * as HttpApiSchema from "@effect/platform/HttpApiSchema"
 import * as OpenApi from "@effect/platform/OpenApi"
 import { Schema } from "effect"
-import { Error403, Error404, Error412, Error416, Error503 } from "./ApiErrors.ts"
-
-const bytes = Schema.Uint8ArrayFromSelf.pipe(
-  HttpApiSchema.withEncoding({ kind: "Uint8Array", contentType: "application/octet-stream" }),
-)
-
-export const SignedGroup = HttpApiGroup.make("signed")
-  .add(
-    HttpApiEndpoint.get("content", "/v1/signed/:id/content")
-      .setPath(Schema.Struct({ id: Schema.String }))
-      .setUrlParams(
-        Schema.Struct({ expires: Schema.optional(Schema.String), signature: Schema.optional(Schema.String) }),
-      )
-      .addSuccess(bytes)
-      .addError(Error412)
-      .addError(Error416)
-      .annotateContext(OpenApi.annotations({ summary: "The bytes, by a URL that the node signed" })),
-  )
-  .addError(Error403)
-  .addError(Error404)
-  .addError(Error503)
+import { Error503 } from "./ApiErrors.ts"
 
 export const ReadyJson = Schema.Struct({
   status: Schema.String,

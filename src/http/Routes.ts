@@ -29,7 +29,10 @@ for (const page of ["/docs", "/openapi.json"]) add(page)
 /** What is no route of the API, whatever it was. */
 export const noRoute = "none"
 
-/** The template of the route that a URL names, e.g. `/v1/projects/:project/artifacts`; one of few, whatever comes. */
+/**
+ * The template of the route that a URL names, e.g. `/v1/projects/:project/artifacts`; one of few, whatever comes. Like
+ * the platform's router it takes several slashes for one, and does not mind one at the end.
+ */
 export const routeOf = (url: string): string => {
   const query = url.indexOf("?")
   const end = query === -1 ? url.length : query
@@ -37,7 +40,7 @@ export const routeOf = (url: string): string => {
   for (let from = 1; at !== undefined && from < end;) {
     const slash = url.indexOf("/", from)
     const to = slash === -1 || slash > end ? end : slash
-    at = at.fixed.get(url.slice(from, to)) ?? at.parameter
+    if (to > from) at = at.fixed.get(url.slice(from, to)) ?? at.parameter
     from = to + 1
   }
   return at?.template ?? noRoute

@@ -1,9 +1,7 @@
-import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
-import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
-import { Cause, Context, FiberRef, FiberRefs, HashMap, Layer, Logger } from "effect"
+import { Cause, FiberRefs, HashMap, Layer, Logger } from "effect"
 import type { SettingsShape } from "../Config.ts"
 import { scrubber } from "./Scrub.ts"
-import { attributes, type Subject, subjectOf } from "./Subject.ts"
+import { attributes, currentAnswer, type Subject, subjectOf } from "./Subject.ts"
 
 type Fields = Record<string, unknown>
 
@@ -20,18 +18,13 @@ const subjectOfUrl = (url: string): Subject => {
  * that write none pay nothing for it.
  */
 const origin = (refs: FiberRefs.FiberRefs): Fields => {
-  const context = FiberRefs.getOrDefault(refs, FiberRef.currentContext)
-  const request = Context.getOrElse(
-    context as Context.Context<HttpServerRequest.HttpServerRequest>,
-    HttpServerRequest.HttpServerRequest,
-    () => undefined,
-  )
+  const answer = FiberRefs.getOrDefault(refs, currentAnswer)
   const subject = attributes(subjectOf(refs))
-  if (request === undefined) return subject
-  const id = NodeHttpServerRequest.toServerResponse(request).getHeader("x-request-id")
+  if (answer === undefined) return subject
+  const id = answer.getHeader("x-request-id")
   return {
     ...(typeof id === "string" && { request_id: id }),
-    ...attributes(subjectOfUrl(request.originalUrl)),
+    ...attributes(subjectOfUrl(answer.req.url ?? "")),
     ...subject,
   }
 }

@@ -1,4 +1,5 @@
 import { Effect, FiberRef, FiberRefs, GlobalValue } from "effect"
+import type { ServerResponse } from "node:http"
 
 /** What a piece of work is about; ids only. */
 export interface Subject {
@@ -24,3 +25,8 @@ export const attributes = ({ artifactId, project }: Subject): Record<string, str
   ...(project !== undefined && { project }),
   ...(artifactId !== undefined && { artifact_id: artifactId }),
 })
+
+/** The answer that a fiber and its children work for, and by it the request. */
+export const currentAnswer = GlobalValue.globalValue("src/telemetry/Subject/answer", () =>
+  FiberRef.unsafeMake<ServerResponse | undefined>(undefined),
+)

@@ -2,6 +2,7 @@ import { createHash, randomBytes } from "node:crypto"
 import { beforeAll, describe, expect, it } from "vitest"
 import { sha256 } from "./support/multipart.ts"
 import { permissions, Scene } from "./support/scene.ts"
+import { RawSocket } from "./support/socket.ts"
 import { api, expectRefusal, expectStatus, send, type Wire } from "./support/wire.ts"
 
 const digestOf = (bytes: Uint8Array) => `sha-256=:${createHash("sha256").update(bytes).digest("base64")}:`
@@ -159,6 +160,26 @@ describe("content", () => {
     const { headers } = expectStatus(await scene.get(`/${id}/content`), 200)
     expect(headers["content-disposition"]).toMatch(/^attachment;/)
     expect(headers["x-content-type-options"]).toBe("nosniff")
+  })
+
+  it("is found by every spelling of its path, and by none that is broken", async () => {
+    const path = `${scene.path}/${artifact.id}/content`
+    const answerTo = async (spelling: string) => {
+      const socket = await RawSocket.open()
+      const lines = [
+        `GET ${spelling} HTTP/1.1`,
+        "Host: x",
+        `Authorization: Bearer ${scene.reader.key}`,
+        "Range: bytes=0-3",
+      ]
+      socket.write([...lines, "", ""].join("\r\n"))
+      return socket.answer().finally(() => socket.close())
+    }
+    const encoded = `%${artifact.id.charCodeAt(0).toString(16)}${artifact.id.slice(1)}`
+    for (const spelling of [path, `/${path}/`, `http://x${path}?a=b`, path.replace(artifact.id, encoded)])
+      expect(expectStatus(await answerTo(spelling), 206).bytes.equals(bytes.subarray(0, 4)), spelling).toBe(true)
+    expectRefusal(await answerTo(path.replace(artifact.id, "%E0%A4%A")), [400, 404])
+    expectRefusal(await answerTo(path.replace(artifact.id, "art_1%2F..%2F..")), 404)
   })
 
   it("is 404 once deleted", async () => {

@@ -54,6 +54,10 @@ describe("the route of a URL", () => {
     }
   })
 
+  it("takes several slashes for one, and does not mind one at the end", () => {
+    expect(routeOf("//v1///artifacts/")).toBe("/v1/artifacts")
+  })
+
   it("prefers a fixed segment to a parameter", () => {
     expect(routeOf("/v1/projects/acme/artifacts/quota")).toBe("/v1/projects/:project/artifacts/quota")
   })

@@ -1,18 +1,15 @@
-import type * as HttpServerRequest from "@effect/platform/HttpServerRequest"
-import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
-import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
 import { DateTime, Effect } from "effect"
+import type { IncomingMessage, ServerResponse } from "node:http"
 import { BlobStore } from "../../../services/BlobStore.ts"
 import { ContentHasher } from "../../../services/ContentHasher.ts"
 import { Settings } from "../../Config.ts"
 import type { Artifact } from "../../domain/Artifact.ts"
 import { disposition, mayPreview, previewPolicy } from "../../domain/Preview.ts"
 import { apiError } from "../ApiErrors.ts"
+import type { Answer } from "../Edge.ts"
 import { evaluate } from "./Conditions.ts"
 import { sendBytes } from "./SendLoop.ts"
 import { traced } from "../../telemetry/Spans.ts"
-
-const { toServerResponse } = NodeHttpServerRequest
 
 const etagOf = (artifact: Artifact) => `"${artifact.sha256}"`
 
@@ -42,19 +39,20 @@ const representation = (artifact: Artifact): Record<string, string> => {
  * header goes out, so that a store that is away is still a clean 503; after that a fault cuts the connection.
  */
 export const serveContent = traced("Content.serve")(function* (
-  request: HttpServerRequest.HttpServerRequest,
+  req: IncomingMessage,
+  res: ServerResponse,
   found: { readonly artifact: Artifact; readonly blobKey: string },
 ) {
   const { artifact, blobKey } = found
-  const headers = request.headers
+  const headers = req.headers
   const selection = evaluate(
     {
       ifMatch: headers["if-match"],
       ifNoneMatch: headers["if-none-match"],
       ifModifiedSince: headers["if-modified-since"],
       ifUnmodifiedSince: headers["if-unmodified-since"],
-      ifRange: headers["if-range"],
-      range: request.method === "HEAD" ? undefined : headers["range"],
+      ifRange: headers["if-range"]?.toString(),
+      range: req.method === "HEAD" ? undefined : headers.range,
     },
     {
       etag: etagOf(artifact),
@@ -72,7 +70,7 @@ export const serveContent = traced("Content.serve")(function* (
         }),
       )
     case "NotModified":
-      return HttpServerResponse.empty({ status: 304, headers: validators(artifact) })
+      return { status: 304, headers: validators(artifact) } as Answer
     case "Full":
     case "Range": {
       const part = selection._tag === "Range" ? selection : { offset: 0, length: artifact.size }
@@ -84,14 +82,14 @@ export const serveContent = traced("Content.serve")(function* (
           : {}),
       }
       const status = selection._tag === "Range" ? 206 : 200
-      if (request.method === "HEAD") return HttpServerResponse.empty({ status, headers: all })
-      return yield* stream(toServerResponse(request), artifact, blobKey, part, status, all)
+      if (req.method === "HEAD") return { status, headers: all } as Answer
+      return yield* stream(res, artifact, blobKey, part, status, all)
     }
   }
 })
 
 const stream = Effect.fnUntraced(function* (
-  res: ReturnType<typeof toServerResponse>,
+  res: ServerResponse,
   artifact: Artifact,
   blobKey: string,
   part: { readonly offset: number; readonly length: number },
@@ -122,7 +120,7 @@ const stream = Effect.fnUntraced(function* (
               ),
         ),
       )
-      return HttpServerResponse.empty()
+      return undefined
     }),
   )
 })

@@ -1,0 +1,135 @@
+import { Context, Effect, FiberId, FiberRefs, Layer, Runtime, RuntimeFlags } from "effect"
+import type { IncomingMessage, ServerResponse } from "node:http"
+import { MetadataStore } from "../../services/MetadataStore.ts"
+import { type ApiError, badRequest } from "./ApiErrors.ts"
+import { inProject, makeAdmission } from "./Auth.ts"
+import { serveContent } from "./content/Content.ts"
+import { Drain } from "./Drain.ts"
+import { type Answer, refusal, write } from "./Edge.ts"
+import { currentAnswer } from "../telemetry/Subject.ts"
+import { publishOverHttp } from "./PublishHttp.ts"
+import { type Refusal, translated } from "./Refusals.ts"
+import { routeOf } from "./Routes.ts"
+import { verifySignature } from "./SignedUrls.ts"
+import { inSpan } from "./Trace.ts"
+
+/** A request for one of the routes below, with what its URL says. */
+interface Call {
+  readonly req: IncomingMessage
+  readonly res: ServerResponse
+  /** Absent: that of the key. */
+  readonly project: string | undefined
+  readonly id: string
+  readonly query: string | undefined
+}
+
+/** The calls that carry bytes: publishing, and the three ways to the content. */
+const makeHandlers = Effect.gen(function* () {
+  const admit = yield* makeAdmission
+  const metadata = yield* MetadataStore
+  const callerOf = ({ project, req }: Call) =>
+    Effect.flatMap(admit(req.headers.authorization), (caller) => inProject(caller, project))
+
+  const publish = (call: Call) =>
+    Effect.flatMap(callerOf(call), (caller) => publishOverHttp(call.req, call.res, call.query, caller))
+  const content = (call: Call) =>
+    Effect.flatMap(callerOf(call), (caller) =>
+      Effect.flatMap(metadata.findContent(caller, call.id), (found) => serveContent(call.req, call.res, found)),
+    )
+  const signed = ({ id, query, req, res }: Call) => {
+    const told = new URLSearchParams(query)
+    return verifySignature(id, told.get("expires") ?? undefined, told.get("signature") ?? undefined).pipe(
+      Effect.zipRight(metadata.findSigned(id)),
+      Effect.flatMap((found) => serveContent(req, res, found)),
+    )
+  }
+  return { publish, content, signed }
+})
+
+type Services = Effect.Effect.Context<
+  ReturnType<Effect.Effect.Success<typeof makeHandlers>[keyof Effect.Effect.Success<typeof makeHandlers>]>
+>
+type Handler = (call: Call) => Effect.Effect<Answer | undefined, Refusal, Services>
+
+interface Route {
+  readonly methods: ReadonlySet<string>
+  readonly handler: Handler
+  /** Where the path has them, counted in segments; -1: it does not. */
+  readonly project: number
+  readonly id: number
+}
+
+const segmentsOf = (path: string): Array<string> => path.split("/").filter(Boolean)
+
+const route = (template: string, methods: ReadonlyArray<string>, handler: Handler): [string, Route] => {
+  const names = segmentsOf(template)
+  return [
+    template,
+    { methods: new Set(methods), handler, project: names.indexOf(":project"), id: names.indexOf(":id") },
+  ]
+}
+
+/** Takes a request when it is one of the routes that carry bytes; says whether it did. */
+export class BytesHttp extends Context.Tag("src/http/BytesHttp")<
+  BytesHttp,
+  (req: IncomingMessage, res: ServerResponse) => boolean
+>() {}
+
+/**
+ * These few routes are served on Node's own requests, ahead of the platform's router and middleware, each in one fiber:
+ * what the router, its decoders and its contexts cost is a third of a small read. `BytesApi.ts` describes them.
+ */
+export const layer = Layer.effect(
+  BytesHttp,
+  Effect.gen(function* () {
+    const { content, publish, signed } = yield* makeHandlers
+    const { count } = yield* Drain
+    const reading = ["GET", "HEAD"]
+    const routes = new Map<string, Route>([
+      route("/v1/projects/:project/artifacts", ["POST"], publish),
+      route("/v1/artifacts", ["POST"], publish),
+      route("/v1/projects/:project/artifacts/:id/content", reading, content),
+      route("/v1/artifacts/:id/content", reading, content),
+      route("/v1/signed/:id/content", reading, signed),
+    ])
+    const runtime = Runtime.enableRuntimeFlag(yield* Effect.runtime<Services>(), RuntimeFlags.Interruption)
+    const fork = Runtime.runFork(runtime)
+
+    /** The call that a URL makes; fails when it cannot be read. */
+    const callOf = (found: Route, req: IncomingMessage, res: ServerResponse): Call | ApiError => {
+      const [path = "", query] = (req.url ?? "").split("?", 2)
+      const segments = segmentsOf(path)
+      const named = (at: number) => (at === -1 ? undefined : decodeURIComponent(segments[at] ?? ""))
+      try {
+        return { req, res, project: named(found.project), id: named(found.id) ?? "", query }
+      } catch {
+        return badRequest("The path has a percent sequence that cannot be read.")
+      }
+    }
+
+    const handle = (found: Route, req: IncomingMessage, res: ServerResponse) => {
+      const call = callOf(found, req, res)
+      const answered = "req" in call ? translated(found.handler(call)) : Effect.fail(call)
+      return Effect.catchAllCause(
+        Effect.map(answered, (answer) => write(res, answer)),
+        (cause) => Effect.map(refusal(req, res, cause), (answer) => write(res, answer)),
+      )
+    }
+
+    return (req, res) => {
+      const found = routes.get(routeOf(req.url ?? ""))
+      if (found === undefined || !found.methods.has(req.method ?? "")) return false
+      const fiber = fork(
+        inSpan(req, res, handle(found, req, res), () => res.statusCode),
+        {
+          updateRefs: (refs, fiberId) => FiberRefs.updateAs(refs, { fiberId, fiberRef: currentAnswer, value: res }),
+        },
+      )
+      count(fiber)
+      res.once("close", () => {
+        if (!res.writableEnded) fiber.unsafeInterruptAsFork(FiberId.none)
+      })
+      return true
+    }
+  }),
+)
