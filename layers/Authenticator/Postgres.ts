@@ -62,16 +62,18 @@ const make = Effect.gen(function* () {
   })
 
   return Authenticator.of({
-    authenticate: traced("Authenticator.authenticate")(function* (key) {
-      const parts = /^(mbx_[A-Za-z0-9]{32,256})(?:\.([a-z0-9-]+))?$/.exec(Redacted.value(key))
-      if (parts === null) return yield* new Unauthorized()
-      const hash = hashOf(parts[1] ?? "")
-      const known = believed.get(hash.toString("base64"))
-      const fresh = known !== undefined && known.until > (yield* Clock.currentTimeMillis)
-      const caller = fresh ? known.caller : yield* lookUp(hash)
-      if (parts[2] !== undefined && parts[2] !== caller.project) return yield* new Unauthorized()
-      return caller
-    }),
+    authenticate: traced("Authenticator.authenticate")((key) =>
+      Effect.clockWith((clock): Effect.Effect<ProjectCaller, Unauthorized | DependencyUnavailable> => {
+        const parts = /^(mbx_[A-Za-z0-9]{32,256})(?:\.([a-z0-9-]+))?$/.exec(Redacted.value(key))
+        if (parts === null) return new Unauthorized()
+        const hash = hashOf(parts[1] ?? "")
+        const meant = (caller: ProjectCaller) =>
+          parts[2] === undefined || parts[2] === caller.project ? Effect.succeed(caller) : new Unauthorized()
+        const known = believed.get(hash.toString("base64"))
+        if (known !== undefined && known.until > clock.unsafeCurrentTimeMillis()) return meant(known.caller)
+        return Effect.flatMap(lookUp(hash), meant)
+      }),
+    ),
 
     issue: traced("Authenticator.issue")(function* (options) {
       const key = options.key ?? (yield* ids.apiKey)

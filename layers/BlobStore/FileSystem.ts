@@ -6,10 +6,10 @@ import { DateTime, Effect, Layer, Stream } from "effect"
 import { BlobMissing, BlobStore } from "../../services/BlobStore.ts"
 import { DependencyUnavailable } from "../../services/Unavailable.ts"
 import { Buffers } from "./Buffers.ts"
-import { openFile } from "./files/fileCalls.ts"
 import { FileReader } from "./files/FileReader.ts"
 import { FileWriter } from "./files/FileWriter.ts"
 import { Folders, makeFolder, syncFolder } from "./files/Folders.ts"
+import { OpenFiles } from "./files/OpenFiles.ts"
 import { checkKey } from "./keys.ts"
 import { held } from "../../src/Held.ts"
 import { spanned, traced } from "../../src/telemetry/Spans.ts"
@@ -41,6 +41,7 @@ const make = (directory: string) =>
     const identity = join(directory, "store-id")
     const buffers = new Buffers(mostIdle)
     const readBuffers = new Buffers(mostIdleRead)
+    const openFiles = new OpenFiles()
     yield* attempt("open", () => makeFolder(temporary))
     const folders = yield* Effect.acquireRelease(
       attempt("open", () => Folders.open(objects)),
@@ -83,7 +84,7 @@ const make = (directory: string) =>
         const path = pathOf(key)
         return held(
           Effect.tryPromise({
-            try: async () => new FileReader(await openFile(path, "r"), range, readBuffers),
+            try: async () => new FileReader(await openFiles.join(path), range, readBuffers),
             catch: missingOr(key, "read"),
           }),
           (reader) => Effect.sync(() => reader.close()),
@@ -100,6 +101,7 @@ const make = (directory: string) =>
         return attempt("remove", async () => {
           try {
             await unlink(path)
+            openFiles.removed(path)
           } catch (error) {
             if (!isMissing(error)) throw error
             // Without the store itself, an unmounted volume say, nothing is known to be gone.

@@ -80,7 +80,7 @@ export const makeArtifacts = (defaultQuotaBytes: number) =>
     const sql = yield* SqlClient.SqlClient
 
     const lookUp = yield* batched<LookUp, Found | undefined, SqlError.SqlError>({
-      lanes: 2,
+      lanes: 1,
       most: 64,
       run: (lookUps) =>
         Effect.gen(function* () {

@@ -139,6 +139,24 @@ export const blobStoreSuite = (
       }),
     )
 
+    it.effect("many read one object at once, each its own range, and some leave early", () =>
+      Effect.gen(function* () {
+        const store = yield* BlobStore
+        const key = freshKey()
+        const bytes = randomBytes(2 * mebibyte)
+        yield* put(key, bytes)
+        const readers = Array.from({ length: 40 }, (_, n) => {
+          const offset = n * 40_000
+          const range = { offset, length: bytes.length - offset }
+          return n % 4 === 0
+            ? Effect.scoped(Effect.flatMap(store.read(key, range), (reader) => Effect.promise(() => reader.next())))
+            : Effect.map(get(key, range), (read) => expect(sha256(read)).toBe(sha256(bytes.subarray(offset))))
+        })
+        yield* Effect.all(readers, { concurrency: "unbounded", discard: true })
+        yield* expectWhole(key, bytes)
+      }),
+    )
+
     it.effect("a missing object is told apart from a store that fails", () =>
       Effect.gen(function* () {
         const store = yield* BlobStore
@@ -172,6 +190,8 @@ export const blobStoreSuite = (
             const hash = createHash("sha256")
             hash.update((yield* Effect.promise(() => reader.next())) ?? "")
             yield* store.remove(key)
+            yield* expectNothing(key)
+            expect(yield* Effect.flip(get(key, { offset: 0, length: 1 }))).toEqual(new BlobMissing({ key }))
             yield* Effect.promise(async () => {
               for (let chunk = await reader.next(); chunk !== undefined; chunk = await reader.next()) hash.update(chunk)
             })

@@ -1,6 +1,7 @@
 import type { BlobReader } from "../../../services/BlobStore.ts"
 import { type Buffers, FairShare, sizeFor } from "../Buffers.ts"
-import { closeRead, readAt } from "./fileCalls.ts"
+import { readAt } from "./fileCalls.ts"
+import type { OpenFile } from "./OpenFiles.ts"
 
 /**
  * Read at once, in bytes: less with many readers, so that all of them together stay within a bound. Each read and each
@@ -8,9 +9,9 @@ import { closeRead, readAt } from "./fileCalls.ts"
  */
 const share = new FairShare({ most: 1024 * 1024, least: 64 * 1024, all: 16 * 1024 * 1024 })
 
-/** A range of an open file. */
+/** A range of an open file, from which others may read too. */
 export class FileReader implements BlobReader {
-  readonly #fd: number
+  readonly #file: OpenFile
   readonly #end: number
   readonly #buffers: Buffers
   #at: number
@@ -18,9 +19,9 @@ export class FileReader implements BlobReader {
   #buffer: Buffer | undefined
   #reading: Promise<number> | undefined
 
-  constructor(fd: number, range: { readonly offset: number; readonly length: number }, buffers: Buffers) {
+  constructor(file: OpenFile, range: { readonly offset: number; readonly length: number }, buffers: Buffers) {
     share.join()
-    this.#fd = fd
+    this.#file = file
     this.#at = range.offset
     this.#end = range.offset + range.length
     this.#buffers = buffers
@@ -34,7 +35,7 @@ export class FileReader implements BlobReader {
       return undefined
     }
     const buffer = (this.#buffer ??= this.#buffers.take(sizeFor(left, share.each())))
-    this.#reading = readAt(this.#fd, buffer, Math.min(buffer.length, left), this.#at)
+    this.#reading = readAt(this.#file.fd, buffer, Math.min(buffer.length, left), this.#at)
     const bytes = await this.#reading
     this.#reading = undefined
     if (bytes === 0) throw new Error("the file is shorter than the range")
@@ -45,7 +46,7 @@ export class FileReader implements BlobReader {
   /** After a read that is under way: the number of a closed file may be another's at once. */
   close(): void {
     share.leave()
-    if (this.#reading === undefined) return closeRead(this.#fd)
-    void this.#reading.catch(() => {}).then(() => closeRead(this.#fd))
+    if (this.#reading === undefined) return this.#file.leave()
+    void this.#reading.catch(() => {}).then(this.#file.leave)
   }
 }

@@ -1,11 +1,12 @@
 import { DateTime, Effect } from "effect"
 import type { IncomingMessage, ServerResponse } from "node:http"
-import { BlobStore } from "../../../services/BlobStore.ts"
+import { type BlobMissing, BlobStore } from "../../../services/BlobStore.ts"
 import { ContentHasher } from "../../../services/ContentHasher.ts"
+import type { DependencyUnavailable } from "../../../services/Unavailable.ts"
 import { Settings } from "../../Config.ts"
 import type { Artifact } from "../../domain/Artifact.ts"
 import { disposition, mayPreview, previewPolicy } from "../../domain/Preview.ts"
-import { apiError } from "../ApiErrors.ts"
+import { type ApiError, apiError } from "../ApiErrors.ts"
 import type { Answer } from "../Edge.ts"
 import { evaluate } from "./Conditions.ts"
 import { sendBytes } from "./SendLoop.ts"
@@ -38,12 +39,15 @@ const representation = (artifact: Artifact): Record<string, string> => {
  * Serves an artifact's bytes, or what the request's conditions ask for instead. The reader is open before the first
  * header goes out, so that a store that is away is still a clean 503; after that a fault cuts the connection.
  */
-export const serveContent = traced("Content.serve")(function* (
+export const serveContent = traced("Content.serve")((
   req: IncomingMessage,
   res: ServerResponse,
-  found: { readonly artifact: Artifact; readonly blobKey: string },
-) {
-  const { artifact, blobKey } = found
+  { artifact, blobKey }: { readonly artifact: Artifact; readonly blobKey: string },
+): Effect.Effect<
+  Answer | undefined,
+  ApiError | BlobMissing | DependencyUnavailable,
+  BlobStore | ContentHasher | Settings
+> => {
   const headers = req.headers
   const selection = evaluate(
     {
@@ -62,15 +66,15 @@ export const serveContent = traced("Content.serve")(function* (
   )
   switch (selection._tag) {
     case "PreconditionFailed":
-      return yield* Effect.fail(apiError(412, "precondition_failed", "The artifact is not the one that was meant."))
+      return Effect.fail(apiError(412, "precondition_failed", "The artifact is not the one that was meant."))
     case "Unsatisfiable":
-      return yield* Effect.fail(
+      return Effect.fail(
         apiError(416, "range_not_satisfiable", `The artifact has ${artifact.size} bytes.`, {
           headers: { "content-range": `bytes */${artifact.size}` },
         }),
       )
     case "NotModified":
-      return { status: 304, headers: validators(artifact) } as Answer
+      return Effect.succeed({ status: 304, headers: validators(artifact) })
     case "Full":
     case "Range": {
       const part = selection._tag === "Range" ? selection : { offset: 0, length: artifact.size }
@@ -82,8 +86,9 @@ export const serveContent = traced("Content.serve")(function* (
           : {}),
       }
       const status = selection._tag === "Range" ? 206 : 200
-      if (req.method === "HEAD") return { status, headers: all } as Answer
-      return yield* stream(res, artifact, blobKey, part, status, all)
+      return req.method === "HEAD"
+        ? Effect.succeed({ status, headers: all })
+        : stream(res, artifact, blobKey, part, status, all)
     }
   }
 })
@@ -97,30 +102,26 @@ const stream = Effect.fnUntraced(function* (
   headers: Record<string, string>,
 ) {
   const { verifyReads } = yield* Settings
-  const hasher = yield* ContentHasher
-  return yield* Effect.scoped(
-    Effect.gen(function* () {
-      const reader = yield* (yield* BlobStore).read(blobKey, part)
-      const verify =
-        verifyReads && part.length === artifact.size ? { hash: hasher.start(), sha256: artifact.sha256 } : undefined
-      res.writeHead(status, headers)
-      yield* Effect.tryPromise({
-        try: () => sendBytes(res, reader, part.length, verify),
-        catch: (error) => error,
-      }).pipe(
-        Effect.catchAll((error) =>
-          res.destroyed
-            ? Effect.interrupt
-            : Effect.zipRight(
-                Effect.logError(`reading artifact ${artifact.id} failed midway`, error),
-                Effect.sync(() => {
-                  res.destroy()
-                  res.end()
-                }),
-              ),
+  const reader = yield* (yield* BlobStore).read(blobKey, part)
+  const verify =
+    verifyReads && part.length === artifact.size
+      ? { hash: (yield* ContentHasher).start(), sha256: artifact.sha256 }
+      : undefined
+  res.writeHead(status, headers)
+  const sending = Effect.tryPromise({
+    try: () => sendBytes(res, reader, part.length, verify),
+    catch: (error) => error,
+  })
+  yield* Effect.catchAll(sending, (error) =>
+    res.destroyed
+      ? Effect.interrupt
+      : Effect.zipRight(
+          Effect.logError(`reading artifact ${artifact.id} failed midway`, error),
+          Effect.sync(() => {
+            res.destroy()
+            res.end()
+          }),
         ),
-      )
-      return undefined
-    }),
   )
-})
+  return undefined
+}, Effect.scoped)
