@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto"
 import { unlink } from "node:fs/promises"
 import { join } from "node:path"
 import { type Buffers, FairShare, sizeFor } from "../Buffers.ts"
-import { close, closeSoon, move, openFile, syncData, write } from "./fileCalls.ts"
+import { close, closeNow, move, openFile, syncData, write } from "./fileCalls.ts"
 import type { Folders } from "./Folders.ts"
 
 /**
@@ -143,7 +143,7 @@ export class FileWriter {
     this.#moved = true
     // Two waits for the same turn of the file system's journal, when they wait at the same time.
     await Promise.all([fd === undefined ? undefined : syncData(fd), this.#folders.sync(this.#target)])
-    if (fd !== undefined) closeSoon(fd)
+    if (fd !== undefined) closeNow(fd)
     this.#fd = undefined
     share.leave()
   }

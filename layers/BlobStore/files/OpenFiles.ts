@@ -1,4 +1,4 @@
-import { closeRead, openFile } from "./fileCalls.ts"
+import { closeNow, openFile } from "./fileCalls.ts"
 
 interface Shared {
   readonly fd: Promise<number>
@@ -39,7 +39,7 @@ export class OpenFiles {
   #leave(path: string, file: Shared): void {
     if (--file.readers > 0) return
     this.#forget(path, file)
-    void file.fd.then(closeRead)
+    void file.fd.then(closeNow)
   }
 
   #forget(path: string, file: Shared): void {

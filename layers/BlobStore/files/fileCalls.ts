@@ -24,14 +24,14 @@ export const close = (fd: number): Promise<void> => call((done: Done<void>) => f
 export const move = (from: string, to: string): Promise<void> =>
   call((done: Done<void>) => fs.rename(from, to, done as fs.NoParamCallback))
 
-/** Closes without anybody waiting; nothing can be done about a failure. */
-export const closeSoon = (fd: number): void => fs.close(fd, () => {})
-
-/** Closes a file that was only read, which waits for nothing: a trip to another thread would cost more. */
-export const closeRead = (fd: number): void => {
+/**
+ * Closes a file that was only read, or whose bytes are synced: it waits for nothing, and a trip to another thread would
+ * cost more. Nothing can be done about a failure.
+ */
+export const closeNow = (fd: number): void => {
   try {
     fs.closeSync(fd)
   } catch {
-    // Nothing was written, and nothing can be done.
+    // Nothing was left to write.
   }
 }
