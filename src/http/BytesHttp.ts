@@ -30,17 +30,21 @@ const makeHandlers = Effect.gen(function* () {
   const callerOf = ({ project, req }: Call) =>
     Effect.flatMap(admit(req.headers.authorization), (caller) => inProject(caller, project))
 
+  /** Bytes that are not where they should be were deleted since, unless the artifact is still there. */
+  const serve = ({ req, res }: Call, found: ReturnType<typeof metadata.findContent>) =>
+    Effect.flatMap(found, (content) => serveContent(req, res, content)).pipe(
+      Effect.catchTag("BlobMissing", (missing) => Effect.zipRight(found, Effect.fail(missing))),
+    )
+
   const publish = (call: Call) =>
     Effect.flatMap(callerOf(call), (caller) => publishOverHttp(call.req, call.res, call.query, caller))
   const content = (call: Call) =>
-    Effect.flatMap(callerOf(call), (caller) =>
-      Effect.flatMap(metadata.findContent(caller, call.id), (found) => serveContent(call.req, call.res, found)),
-    )
-  const signed = ({ id, query, req, res }: Call) => {
-    const told = new URLSearchParams(query)
-    return verifySignature(id, told.get("expires") ?? undefined, told.get("signature") ?? undefined).pipe(
-      Effect.zipRight(metadata.findSigned(id)),
-      Effect.flatMap((found) => serveContent(req, res, found)),
+    Effect.flatMap(callerOf(call), (caller) => serve(call, metadata.findContent(caller, call.id)))
+  const signed = (call: Call) => {
+    const told = new URLSearchParams(call.query)
+    return Effect.zipRight(
+      verifySignature(call.id, told.get("expires") ?? undefined, told.get("signature") ?? undefined),
+      serve(call, metadata.findSigned(call.id)),
     )
   }
   return { publish, content, signed }

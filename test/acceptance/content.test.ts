@@ -188,6 +188,22 @@ describe("content", () => {
     expectRefusal(await scene.get(`/${id}/content`), 404, "not_found")
   })
 
+  it("is whole or 404 while it is being deleted, and never a fault", async () => {
+    const readUntilGone = async (id: string): Promise<void> => {
+      for (;;) {
+        const answer = await scene.get(`/${id}/content`)
+        if (answer.status === 404) return
+        expectStatus(answer, 200)
+      }
+    }
+    for (let round = 0; round < 40; round++) {
+      const { id } = await scene.publish("gone in a moment")
+      const readers = Array.from({ length: 12 }, () => readUntilGone(id))
+      expectStatus(await scene.remove(id), 204)
+      await Promise.all(readers)
+    }
+  })
+
   it("needs a key with mobius.project.view", async () => {
     expectRefusal(await send(`${scene.path}/${artifact.id}/content`), 401, "unauthorized")
     const blind = await scene.newKey("service", [permissions.edit])
