@@ -7,8 +7,9 @@ import { Error400, Error401, Error403, Error404, Error503 } from "./ApiErrors.ts
 import { ArtifactJson } from "./ArtifactJson.ts"
 import { Authentication } from "./Auth.ts"
 
-const Project = Schema.Struct({ project: Schema.optional(Schema.String) })
-const Artifact = Schema.Struct({ project: Schema.optional(Schema.String), id: Schema.String })
+/** What a path names; without a project it is the key's. */
+export const Project = Schema.Struct({ project: Schema.optional(Schema.String) })
+export const Artifact = Schema.Struct({ project: Schema.optional(Schema.String), id: Schema.String })
 
 const ListParams = Schema.Struct({
   run_id: Schema.optional(Schema.String),
@@ -41,7 +42,7 @@ export const QuotaJson = Schema.Struct({
   generated_at: Schema.String,
 }).annotations({ identifier: "Quota" })
 
-const summary = (text: string, description = "") =>
+export const summary = (text: string, description = "") =>
   OpenApi.annotations({ summary: text, ...(description ? { description } : {}) })
 
 /** The same calls twice: with the project in the path, and with the project of the key. */

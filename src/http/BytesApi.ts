@@ -1,7 +1,6 @@
 import * as HttpApiEndpoint from "@effect/platform/HttpApiEndpoint"
 import * as HttpApiGroup from "@effect/platform/HttpApiGroup"
 import * as HttpApiSchema from "@effect/platform/HttpApiSchema"
-import * as OpenApi from "@effect/platform/OpenApi"
 import { Schema } from "effect"
 import {
   Error400,
@@ -15,10 +14,8 @@ import {
   Error503,
 } from "./ApiErrors.ts"
 import { ArtifactJson } from "./ArtifactJson.ts"
+import { Artifact, Project, summary } from "./ArtifactsApi.ts"
 import { Authentication } from "./Auth.ts"
-
-const Project = Schema.Struct({ project: Schema.optional(Schema.String) })
-const Artifact = Schema.Struct({ project: Schema.optional(Schema.String), id: Schema.String })
 
 /** The parts of the multipart body; read as a stream by the node, so this schema documents and does not decode. */
 const PublishBody = HttpApiSchema.MultipartStream(
@@ -38,9 +35,6 @@ const PublishBody = HttpApiSchema.MultipartStream(
 const bytes = Schema.Uint8ArrayFromSelf.pipe(
   HttpApiSchema.withEncoding({ kind: "Uint8Array", contentType: "application/octet-stream" }),
 )
-
-const summary = (text: string, description = "") =>
-  OpenApi.annotations({ summary: text, ...(description ? { description } : {}) })
 
 /** The same calls twice: with the project in the path, and with the project of the key. */
 const group = <const Name extends string>(name: Name, root: "/v1/projects/:project" | "/v1") =>
@@ -99,7 +93,7 @@ export const SignedGroup = HttpApiGroup.make("signed")
       .addSuccess(bytes)
       .addError(Error412)
       .addError(Error416)
-      .annotateContext(OpenApi.annotations({ summary: "The bytes, by a URL that the node signed" })),
+      .annotateContext(summary("The bytes, by a URL that the node signed")),
   )
   .addError(Error403)
   .addError(Error404)

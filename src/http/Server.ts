@@ -19,7 +19,7 @@ const envelope = (code: ErrorCode, message: string) => {
 /** What every answer carries, streamed ones included: the request's id, and that its type is meant. And it is counted. */
 const prepare = (req: IncomingMessage, res: ServerResponse): void => {
   // RFC 9112, section 3.2.2: a server takes the absolute form too.
-  if (req.url?.startsWith("http")) req.url = req.url.replace(/^https?:\/\/[^/?]*/i, "")
+  if (req.url?.startsWith("/") === false) req.url = req.url.replace(/^https?:\/\/[^/?]*\/?/i, "/")
   const given = req.headers["x-request-id"]
   res.setHeader("x-request-id", typeof given === "string" && requestIdRule.test(given) ? given : randomUUID())
   res.setHeader("x-content-type-options", "nosniff")

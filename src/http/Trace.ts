@@ -13,8 +13,8 @@ const untraced = new Set(["/healthz", "/readyz", "/v1/projects/:project/events",
 
 /**
  * What handles a request, in the request's span, which continues the caller's trace. The platform's own would carry
- * headers and the whole URL, and so lease tokens and signatures. Of the route's status the answer sent says more than
- * `statusOf`, which is for those that are not sent yet.
+ * headers and the whole URL, and so lease tokens and signatures. `statusOf` tells the status of an answer that is not sent
+ * yet.
  */
 export const inSpan = <A, E, R>(
   req: IncomingMessage,

@@ -176,10 +176,11 @@ describe("content", () => {
       return socket.answer().finally(() => socket.close())
     }
     const encoded = `%${artifact.id.charCodeAt(0).toString(16)}${artifact.id.slice(1)}`
-    for (const spelling of [path, `/${path}/`, `http://x${path}?a=b`, path.replace(artifact.id, encoded)])
+    for (const spelling of [path, `/${path}/`, `HTTP://x${path}?a=b`, path.replace(artifact.id, encoded)])
       expect(expectStatus(await answerTo(spelling), 206).bytes.equals(bytes.subarray(0, 4)), spelling).toBe(true)
     expectRefusal(await answerTo(path.replace(artifact.id, "%E0%A4%A")), [400, 404])
     expectRefusal(await answerTo(path.replace(artifact.id, "art_1%2F..%2F..")), 404)
+    for (const nothing of ["http://x", "http://x?a=b", "http://x/"]) expectRefusal(await answerTo(nothing), 404)
   })
 
   it("is 404 once deleted", async () => {
