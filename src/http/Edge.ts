@@ -7,7 +7,7 @@ import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequ
 import { Cause, Effect } from "effect"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import { refused } from "../telemetry/Refused.ts"
-import { ApiError, badRequest, internal, notFound } from "./ApiErrors.ts"
+import { ApiError, badRequest, internal, notFound, unavailable } from "./ApiErrors.ts"
 import { describeIssues } from "./JsonBody.ts"
 import { answerEarly, bodyPending } from "./upload/EarlyAnswer.ts"
 
@@ -62,15 +62,20 @@ const envelope = (req: IncomingMessage, res: ServerResponse, error: ApiError): E
   )
 }
 
-/** What to say when a route failed so; interruption means the client left and is let through. */
+/**
+ * What to say when a route failed so. Interruption means that the client left, and is let through; while the client is
+ * there, something else ended the work, and it may come again.
+ */
 export const refusal = (
   req: IncomingMessage,
   res: ServerResponse,
   cause: Cause.Cause<unknown>,
 ): Effect.Effect<Answer | undefined> =>
-  Cause.isInterruptedOnly(cause)
-    ? Effect.interrupt
-    : Effect.flatMap(toError(req, cause), (error) => envelope(req, res, error))
+  !Cause.isInterruptedOnly(cause)
+    ? Effect.flatMap(toError(req, cause), (error) => envelope(req, res, error))
+    : res.destroyed
+      ? Effect.interrupt
+      : envelope(req, res, unavailable("The node ended this request before it was done."))
 
 /** Turns whatever a route of the platform failed with into the envelope. */
 export const envelopes = <E, R>(app: HttpApp.Default<E, R>): HttpApp.Default<never, R> =>

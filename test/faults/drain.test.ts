@@ -42,6 +42,15 @@ const get = (path: string, agent: Agent | false = false) =>
       .end()
   })
 
+/** What a step came to; when it takes longer than any should, says which it was and what the node wrote. */
+const within = async <A>(step: string, outcome: Promise<A>): Promise<A> => {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`${step}: nothing in 20 s\n${plane.node().logs().slice(-4000)}`)), 20_000)
+  })
+  return await Promise.race([outcome, late]).finally(() => clearTimeout(timer))
+}
+
 const list = () => `/v1/projects/${tenant.project}/artifacts`
 
 const filesStored = () =>
@@ -65,65 +74,75 @@ const listenForEvents = async () => {
 
 describe("SIGTERM", { timeout: 60_000 }, () => {
   it("serves until the balancer has noticed, then lets what is in flight finish, and ends with 0", async () => {
-    await plane.start({ DRAIN_DELAY_SECONDS: "4", DRAIN_SECONDS: "15" })
+    await within("the start", plane.start({ DRAIN_DELAY_SECONDS: "4", DRAIN_SECONDS: "15" }))
     const node = plane.node()
     const bytes = randomBytes(48 * MiB)
-    const { body } = await publish(node.baseUrl, tenant, { name: "large.bin", bytes })
+    const { body } = await within("publishing", publish(node.baseUrl, tenant, { name: "large.bin", bytes }))
     const half = randomBytes(MiB)
     const upload = beginUpload(node.baseUrl, tenant, "slow.bin")
-    await upload.send(half)
-    const download = await beginDownload(node.baseUrl, tenant, body.id)
-    const events = await listenForEvents()
+    await within("the upload's first half", upload.send(half))
+    const download = await within("the download's head", beginDownload(node.baseUrl, tenant, body.id))
+    const events = await within("the event stream's head", listenForEvents())
     const agent = new Agent({ keepAlive: true, maxSockets: 1 })
-    expect((await get(list(), agent)).headers.connection).toBe("keep-alive")
+    expect((await within("the first list", get(list(), agent))).headers.connection).toBe("keep-alive")
     const silent = new Agent({ keepAlive: true, maxSockets: 1 })
-    await get(list(), silent)
+    await within("the second list", get(list(), silent))
 
     const exit = ended(node.child)
     const asked = Date.now()
     node.child.kill("SIGTERM")
-    const stream = await events.text
+    const stream = await within("the event stream's end", events.text)
     expect(stream.at - asked).toBeLessThan(1000)
     expect(stream.text).toMatch(/\nretry: \d{3,4}\n\n$/)
-    expect((await get("/readyz")).status).toBe(503)
+    expect((await within("readiness", get("/readyz"))).status).toBe(503)
     // One on the connection kept from before, the others on new ones.
     for (const connection of [agent, false, false] as const) {
-      const answer = await get(list(), connection)
+      const answer = await within("a list while draining", get(list(), connection))
       expect(answer.status).toBe(200)
       expect(answer.headers.connection).toBe("close")
     }
     // The actors were let go first: another process, or this one's next life, relays the event.
     await sleep(300)
     const relayed = await eventsRelayed()
-    const late = await publish(node.baseUrl, tenant, { name: "late.txt", bytes: randomBytes(1000) })
+    const late = await within(
+      "the late publish",
+      publish(node.baseUrl, tenant, { name: "late.txt", bytes: randomBytes(1000) }),
+    )
     expect(late.status).toBe(201)
     await sleep(400)
     expect(await eventsRelayed()).toBe(relayed)
-    expect((await listenForEvents().then(({ text }) => text)).text).toMatch(/\nretry: \d{3,4}\n\n$/)
+    expect(
+      (
+        await within(
+          "the late event stream",
+          listenForEvents().then(({ text }) => text),
+        )
+      ).text,
+    ).toMatch(/\nretry: \d{3,4}\n\n$/)
     expect(Date.now() - asked).toBeLessThan(4000)
 
     await sleep(asked + 4300 - Date.now())
-    await expect(get(list())).rejects.toThrow(/ECONNREFUSED/)
-    await expect(get(list(), silent)).rejects.toThrow(/ECONNREFUSED/)
-    await upload.send(half)
+    await expect(within("a list after the listener", get(list()))).rejects.toThrow(/ECONNREFUSED/)
+    await expect(within("a list on a closed connection", get(list(), silent))).rejects.toThrow(/ECONNREFUSED/)
+    await within("the upload's second half", upload.send(half))
     upload.finish()
-    const answer = await upload.answer
+    const answer = await within("the upload's answer", upload.answer)
     expect(answer.status).toBe(201)
     expect(answer.headers.connection).toBe("close")
-    expect(await download.rest()).toEqual({ bytes: bytes.length, sha256: sha256(bytes) })
-    const { at, code } = await exit
+    expect(await within("the download's end", download.rest())).toEqual({ bytes: bytes.length, sha256: sha256(bytes) })
+    const { at, code } = await within("the exit", exit)
     expect(code).toBe(0)
     expect(at - asked).toBeLessThan(15_000)
     agent.destroy()
     silent.destroy()
 
-    await plane.start()
+    await within("the next start", plane.start())
     const until = Date.now() + 10_000
     while ((await eventsRelayed()) < relayed + 2 && Date.now() < until) await sleep(50)
     expect(await eventsRelayed()).toBe(relayed + 2)
-    const again = await beginDownload(plane.node().baseUrl, tenant, answer.body.id)
-    expect((await again.rest()).sha256).toBe(sha256(Buffer.concat([half, half])))
-    await plane.node().stop()
+    const again = await within("the next download's head", beginDownload(plane.node().baseUrl, tenant, answer.body.id))
+    expect((await within("the next download's end", again.rest())).sha256).toBe(sha256(Buffer.concat([half, half])))
+    await within("the next stop", plane.node().stop())
   })
 
   it("cuts off at the cap what does not end: not acknowledged, nothing left of it, and 0 all the same", async () => {
