@@ -45,7 +45,8 @@ const insertRows = (sql: SqlClient.SqlClient, uploads: ReadonlyArray<PendingUplo
     insert into artifacts (id, project, state, blob_key, created_by_kind, created_by_id, idempotency_hash, reserved_bytes)
     select id, project, 'pending', blob_key, kind, principal, decode(hash, 'hex'), reserved
     from jsonb_to_recordset(${JSON.stringify(rows)}::text::jsonb) as told(
-      id text, project text, blob_key text, kind text, principal text, hash text, reserved bigint)
+      id text, project text, blob_key text, kind text, principal text, hash text, reserved bigint),
+      set_config('synchronous_commit', 'off', true)
     on conflict (idempotency_hash) do nothing returning id`
   return Effect.map(statement, (written) => new Set(written.map(({ id }) => id)))
 }

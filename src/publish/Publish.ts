@@ -1,4 +1,4 @@
-import { Clock, Effect, Schedule } from "effect"
+import { Clock, Effect, Fiber, Schedule } from "effect"
 import { Settings } from "../Config.ts"
 import { held } from "../Held.ts"
 import { Lineage, PermissionDenied } from "../domain/Artifact.ts"
@@ -26,7 +26,6 @@ export const publish = traced("publish")(function* (request: PublishRequest) {
   if (admission._tag === "Replay") return yield* replay(request, admission.artifact)
   const begun = yield* begin(request, admission.claim)
   if (begun._tag === "Replay") return yield* replay(request, begun.artifact)
-  yield* reserve(request, begun.upload)
   const received = yield* transfer(request, begun.upload)
   const proof = yield* confirmLease(request, admission.claim)
   const artifact = yield* commit(request, begun, admission.claim, received, proof)
@@ -74,9 +73,13 @@ const verifyLease = Effect.fnUntraced(function* (request: PublishRequest) {
 const replay = (request: PublishRequest, earlier: Published["artifact"]) =>
   Effect.map(compareReplay(request.receive, earlier), (artifact): Published => ({ status: 200, artifact }))
 
-/** Row 3. Leaving the scope before the commit gives up the row, the room and the bytes. */
+/**
+ * Rows 3 and 4, at the same time: neither needs the other's answer, and the row's is heard first. Leaving the scope
+ * before the commit gives up the row, the room and the bytes.
+ */
 const begin = Effect.fnUntraced(function* (request: PublishRequest, claim: Claim | undefined) {
   const metadata = yield* MetadataStore
+  const quota = yield* QuotaCounters
   const { maxArtifactBytes } = yield* Settings
   const id = yield* (yield* Ids).artifact
   const { project, principal } = request.caller
@@ -84,32 +87,33 @@ const begin = Effect.fnUntraced(function* (request: PublishRequest, claim: Claim
   yield* concerning({ project, artifactId: id })
   const state: { end: "open" | "committed" | "unknown" } = { end: "open" }
   const context = yield* Effect.context<Effect.Effect.Context<ReturnType<typeof abandon>>>()
-  const outcome = yield* held(
-    metadata.begin({
-      id,
-      project,
-      blobKey: upload.blobKey,
-      createdBy: principal,
-      reservedBytes: firstRequest(request.contentLength, maxArtifactBytes).need,
-      idempotency: keyOf(request, claim),
-    }),
-    (begun, exit) =>
-      begun._tag !== "Begun" || state.end !== "open" ? Effect.void : Effect.provide(abandon(upload, exit), context),
+  const room = firstRequest(request.contentLength, maxArtifactBytes)
+  const reserving = yield* Effect.fork(quota.reserve(project, id, room))
+  const giveBack = Effect.forkDaemon(
+    Effect.zipRight(Fiber.interrupt(reserving), Effect.ignore(quota.release(project, id))),
   )
+  const outcome = yield* held(
+    Effect.tapError(
+      metadata.begin({
+        id,
+        project,
+        blobKey: upload.blobKey,
+        createdBy: principal,
+        reservedBytes: room.need,
+        idempotency: keyOf(request, claim),
+      }),
+      () => giveBack,
+    ),
+    (begun, exit) =>
+      begun._tag !== "Begun" || state.end !== "open"
+        ? Effect.void
+        : Effect.zipRight(Fiber.interrupt(reserving), Effect.provide(abandon(upload, exit), context)),
+  )
+  if (outcome._tag !== "Begun") yield* giveBack
   if (outcome._tag === "InProgress") return yield* new IdempotencyInProgress()
   if (outcome._tag === "Replay") return outcome
+  upload.reservedBytes = yield* Fiber.join(reserving)
   return { _tag: "Begun", upload, state } as const
-})
-
-/** Row 4. */
-const reserve = Effect.fnUntraced(function* (request: PublishRequest, upload: Upload) {
-  const { maxArtifactBytes } = yield* Settings
-  const quota = yield* QuotaCounters
-  upload.reservedBytes = yield* quota.reserve(
-    upload.project,
-    upload.id,
-    firstRequest(request.contentLength, maxArtifactBytes),
-  )
 })
 
 /** Rows 5 and 6: every byte through the hash into the store; the row and the room are kept alive meanwhile. */
@@ -184,7 +188,8 @@ const commit = (
     )
     state.end = "committed"
     yield* wakeup.ring
-    yield* Effect.ignoreLogged(quota.commit(upload.project, upload.id, committed.usage))
+    // Sent before the answer, so that whoever comes after it finds it settled; nobody waits for it.
+    yield* Effect.forkDaemon(Effect.ignoreLogged(quota.commit(upload.project, upload.id, committed.usage)))
     return committed.artifact
   }).pipe(Effect.uninterruptible)
 
