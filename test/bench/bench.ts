@@ -3,7 +3,7 @@ import type { BareServer } from "./ceilings.ts"
 import type { HttpJob, JobResult, Made, RequestSpec } from "./jobs.ts"
 import type { Options } from "./options.ts"
 import type { NotRun, Peer } from "./peers.ts"
-import { deleting, describing, publishing, reading } from "./requests.ts"
+import { deleting, describing, formPosting, getting, publishing, putting, reading, tusCreating } from "./requests.ts"
 import { type Contender, type Group, measure, type Series } from "./rounds.ts"
 import type { Stack } from "./stacks.ts"
 import type { Worker } from "./worker.ts"
@@ -42,6 +42,8 @@ export interface Bench {
   readonly bare: BareServer
   readonly nginx: BareServer | undefined
   readonly peers: ReadonlyArray<Peer>
+  /** The contenders, by name, that have carried a large payload. */
+  readonly warm: Set<string>
   /** Holds one file of each size, named by it. */
   readonly filesFolder: string
   readonly series: Array<Series>
@@ -50,16 +52,23 @@ export interface Bench {
   readonly errors: Array<string>
 }
 
-/** Measures a group at the run's pace; large payloads get fewer rounds, for one request takes as long as a turn. */
+/**
+ * Measures a group at the run's pace. All servers have been warmed up; a group begins with a short turn for its
+ * connections and its kind of payload. Of large payloads one request takes as long as a turn: fewer rounds, and no turn
+ * before them but the first.
+ */
 export const compare = async (bench: Bench, group: Group, pace: { readonly seconds?: number } = {}): Promise<void> => {
-  const { match, quick, rounds, seconds } = bench.options
+  const { match, rounds, seconds } = bench.options
   if (!group.title.includes(match)) return
   const large = group.bytes >= 16 * MiB
+  const began = performance.now()
+  const warm = (name: string) => large && bench.warm.has(name)
   const found = await measure(group, {
     rounds: large ? Math.min(rounds, 3) : rounds,
     seconds: pace.seconds ?? seconds,
-    warmUpSeconds: quick || large ? 0.1 : 1,
+    warmUpSeconds: ({ name }) => (warm(name) ? 0 : large ? 0.1 : 0.3),
   })
+  if (large) for (const { name } of group.contenders) bench.warm.add(name)
   for (const each of found) {
     console.log(
       `  ${group.title}: ${each.contender}: ${each.median.toFixed(1)}/s (${each.min.toFixed(1)}–${each.max.toFixed(1)})` +
@@ -68,6 +77,7 @@ export const compare = async (bench: Bench, group: Group, pace: { readonly secon
     for (const error of each.errors) bench.errors.push(`${group.title}, ${each.contender}: ${error}`)
   }
   bench.series.push(...found)
+  console.log(`  (${((performance.now() - began) / 1000).toFixed(1)} s)`)
 }
 
 /** A job that is no measurement: any error ends the run. */
@@ -77,18 +87,43 @@ export const must = async (bench: Bench, job: Omit<HttpJob, "kind">): Promise<Jo
   return result
 }
 
-/** A process compiles what it runs often only after thousands of requests; one that serves for days has done so. */
+/**
+ * A process compiles what it runs often only after thousands of requests; one that serves for days has done so. The
+ * same for all: so many requests, or so many seconds.
+ */
+const enough = ({ quick }: Options) => (quick ? { atMost: 32, seconds: 1 } : { atMost: 6000, seconds: 8 })
+
+/** Warms servers up that are not the product. */
+export const warmUpOthers = async (bench: Bench): Promise<void> => {
+  const { bare, peers } = bench
+  const send = (port: number, request: RequestSpec) =>
+    must(bench, { ports: [port], clients: 16, ...enough(bench.options), requests: [request] })
+  await send(bare.port, putting("/store-sync", 4 * KiB))
+  await send(bare.port, getting(`/files/${4 * KiB}`, 4 * KiB))
+  for (const { port, protocol } of peers)
+    await send(port, protocol === "tus" ? tusCreating(4 * KiB) : formPosting("/upload", 4 * KiB))
+}
+
+/** Warms each of a stack's nodes up. */
 export const warmUp = async (bench: Bench, { stack, tenants }: Site): Promise<void> => {
   const nodes = stack.ports.length
   const { ports } = stack
-  const [most, seconds] = bench.options.quick ? [32, 1] : [6000 * nodes, 15 * nodes]
+  const { atMost: each, seconds } = enough(bench.options)
+  const most = each * nodes
   const publishes = tenants.map((tenant) => publishing(tenant, 4 * KiB))
-  const { made } = await must(bench, { ports, clients: 16, seconds, atMost: most, keepIds: true, requests: publishes })
+  const { made } = await must(bench, {
+    ports,
+    clients: 16,
+    seconds: seconds * nodes,
+    atMost: most,
+    keepIds: true,
+    requests: publishes,
+  })
   const reads = made.slice(0, 16).flatMap(({ id, index }) => {
     const tenant = tenants[index]
     return tenant === undefined ? [] : [reading(tenant, id, 4 * KiB), describing(tenant, id)]
   })
-  await must(bench, { ports, clients: 16, seconds: seconds / 3, atMost: most, requests: reads })
+  await must(bench, { ports, clients: 16, seconds: (seconds * nodes) / 4, atMost: most, requests: reads })
 }
 
 /** The requests of one server, as a contender. */

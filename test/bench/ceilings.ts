@@ -1,4 +1,4 @@
-import { closeSync, ftruncateSync, openSync, rmSync, writeFileSync } from "node:fs"
+import { closeSync, ftruncateSync, openSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { freePort } from "../support/ports.ts"
 import { inPath, privateDir, run, spawnRecorded, waitForHttp200 } from "../support/processes.ts"
@@ -91,5 +91,3 @@ export const startNginx = async (folder: string): Promise<BareServer | string> =
     },
   }
 }
-
-export const emptied = (folder: string) => rmSync(folder, { recursive: true, force: true })

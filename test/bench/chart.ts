@@ -1,5 +1,6 @@
 import { rateOf, type Results } from "./report.ts"
 import type { Series } from "./rounds.ts"
+import { podGroups } from "./work/pods.ts"
 
 const colours = { product: "#2563eb", ceiling: "#9ca3af", peer: "#f59e0b" } as const
 const width = 960
@@ -21,7 +22,7 @@ const shown = [
   "read 64 MiB, 16 clients",
   "S3: publish 64 MiB, 4 clients",
   "S3: read 64 MiB, 4 clients",
-  "publish 4 KiB at half load, by pods",
+  ...podGroups,
 ]
 
 const bar = (each: Series, most: number, y: number): string => {

@@ -26,12 +26,12 @@ export const usage = `npm run bench -- [options]
   --quick          everything once and small, for errors alone
   --out DIR        where results.json and chart.svg go (.data/bench)
   --rounds N       rounds of each comparison (3)
-  --seconds S      length of one turn in a round (0.8)
+  --seconds S      length of one turn in a round (0.5)
   --pods 1,2,4     the numbers of pods to compare
   --only A,B       parts: publish read small list events node pods s3
   --match TEXT     of these only the groups whose title holds the text, such as "publish 4 KiB, 16"
-  --profile        write a CPU profile of the production node into DIR/profile
-  --soak N         requests for the memory's slope (60000)
+  --profile        write a CPU profile of the production node into DIR/profile, and print where its time goes
+  --soak N         requests for the memory's slope (20000)
   --rgw, --no-rgw  with or without a real S3 server (with; quick: without)
   --no-peers       without servers from npm (quick: without)`
 
@@ -62,13 +62,13 @@ export const readOptions = (args: ReadonlyArray<string>): Options => {
   return {
     quick,
     rounds: Math.ceil(positive("rounds", values.rounds, quick ? 1 : 3)),
-    seconds: positive("seconds", values.seconds, quick ? 0.15 : 0.8),
+    seconds: positive("seconds", values.seconds, quick ? 0.15 : 0.5),
     out: resolve(values.out),
     pods: (values.pods ?? (quick ? "2" : "1,2,4")).split(",").map((pods) => positive("pods", pods, 1)),
     only: values.only.split(",").filter(Boolean),
     match: values.match,
     profile: values.profile,
-    soak: Math.ceil(positive("soak", values.soak, quick ? 300 : 60_000)),
+    soak: Math.ceil(positive("soak", values.soak, quick ? 300 : 20_000)),
     rgw: values.rgw ?? !quick,
     peers: values.peers ?? !quick,
   }

@@ -51,7 +51,8 @@ export interface Series extends Spread {
 export interface Pace {
   readonly rounds: number
   readonly seconds: number
-  readonly warmUpSeconds: number
+  /** 0: none. */
+  readonly warmUpSeconds: (contender: Contender) => number
 }
 
 export const spread = (samples: ReadonlyArray<number>): Spread => {
@@ -97,7 +98,10 @@ export const measure = async (group: Group, pace: Pace): Promise<ReadonlyArray<S
     each.errors.push(...result.errors)
     await contender.after?.(result.made)
   }
-  for (const each of taken) await run(each, pace.warmUpSeconds, false)
+  for (const each of taken) {
+    const seconds = pace.warmUpSeconds(each.contender)
+    if (seconds > 0) await run(each, seconds, false)
+  }
   for (let round = 0; round < pace.rounds; round++) for (const each of taken) await run(each, pace.seconds, true)
   return taken.map(({ contender, cpu, errorCount, errors, generator, latencies, samples, seconds }) => {
     const sorted = latencies.toSorted((a, b) => a - b)

@@ -2,7 +2,7 @@ import { mkdirSync, writeFileSync } from "node:fs"
 import { cpus, loadavg } from "node:os"
 import { join } from "node:path"
 import { BackendMissing, notRun } from "../support/backends.ts"
-import { type Bench, type Site, warmUp } from "./bench.ts"
+import { type Bench, type Site, warmUp, warmUpOthers } from "./bench.ts"
 import { filesToSend, startBareNode, startNginx } from "./ceilings.ts"
 import { asSvg } from "./chart.ts"
 import { type Options, readOptions, usage } from "./options.ts"
@@ -43,6 +43,7 @@ const run = async (
   names: ReadonlyArray<string>,
   keepResults: (bench: Bench) => string,
 ): Promise<Bench> => {
+  const began = performance.now()
   const ends: Array<() => Promise<void>> = []
   const keep = <A extends { stop(): Promise<void> }>(server: A): A => {
     ends.unshift(() => server.stop())
@@ -70,6 +71,7 @@ const run = async (
       bare,
       nginx: typeof nginx === "string" ? undefined : keep(nginx),
       peers: found?.peers ?? [],
+      warm: new Set(),
       filesFolder: files.path,
       series: [],
       facts: [],
@@ -80,8 +82,11 @@ const run = async (
       errors: [],
     }
     // Parts that start nodes of their own leave these alone.
-    if (names.some((name) => !["node", "pods", "s3"].includes(name)))
+    if (names.some((name) => !["node", "pods", "s3"].includes(name))) {
       for (const each of [bench.production, bench.embedded]) await warmUp(bench, each)
+      await warmUpOthers(bench)
+      console.log(`warmed up after ${((performance.now() - began) / 1000).toFixed(1)} s`)
+    }
     for (const name of names) {
       console.log(`\n== ${name}`)
       const began = performance.now()

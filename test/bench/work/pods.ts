@@ -1,52 +1,57 @@
-import { type Bench, KiB, warmUp } from "../bench.ts"
+import { type Bench, KiB, must } from "../bench.ts"
 import { publishing } from "../requests.ts"
 import { measure } from "../rounds.ts"
 import { startProduction } from "../stacks.ts"
 
-/** What one publish costs all processes together, over 1, 2 and 4 pods that share a database; clients go round them. */
+const eachAsMuch = "publish 4 KiB, as much for each pod, by pods"
+const asMuchInAll = "publish 4 KiB, as much in all, by pods"
+
+export const podGroups = [eachAsMuch, asMuchInAll]
+
+/**
+ * What one publish costs all processes together over 1, 2 and 4 pods that share a database. With as much for each pod:
+ * what is paid for capacity that is added, a tenth of the full load of one. With as much in all, half of that load: what
+ * is paid for spreading the same work. More would be processes in each other's way, for there are more than cores.
+ */
 export const pods = async (bench: Bench): Promise<void> => {
   const { quick, rounds, seconds } = bench.options
-  /** The same for all, half of what the first number of pods can do: more processes than cores would get in each other's way. */
-  let rate: number | undefined
+  let full: number | undefined
   for (const count of bench.options.pods) {
     const stack = await startProduction({ pods: count })
     try {
-      const tenants = await stack.tenants(16)
-      const requests = tenants.map((tenant) => publishing(tenant, 4 * KiB))
-      await warmUp(bench, { stack, tenants })
-      if (rate === undefined) {
-        const full = await bench.load.run({
-          kind: "http",
-          ports: stack.ports,
-          clients: 16,
-          seconds: quick ? 0.3 : 3,
-          requests,
-        })
-        rate = full.requests / full.seconds / 2
+      const requests = (await stack.tenants(16)).map((tenant) => publishing(tenant, 4 * KiB))
+      const most = (quick ? 32 : 3000) * count
+      await must(bench, { ports: stack.ports, clients: 16 * count, seconds: 60, atMost: most, requests })
+      if (full === undefined) {
+        const job = { kind: "http", ports: stack.ports, clients: 16, seconds: quick ? 0.3 : 2, requests } as const
+        const { requests: done, seconds: took } = await bench.load.run(job)
+        full = done / took
       }
-      const job = { kind: "http", ports: stack.ports, clients: 16, requests, rate } as const
       const before = { ...stack.cpuByProcess() }
-      const found = await measure(
-        {
-          title: "publish 4 KiB at half load, by pods",
-          bytes: 4 * KiB,
-          clients: 16,
-          contenders: [
-            {
-              name: count === 1 ? "1 pod" : `${count} pods`,
-              kind: "product",
-              cpu: stack.cpu,
-              run: (duration) => bench.load.run({ ...job, seconds: duration }),
-            },
-          ],
-        },
-        { rounds, seconds: quick ? seconds : 3, warmUpSeconds: 0.1 },
-      )
-      for (const each of found) {
-        console.log(`  ${each.contender}: ${each.median.toFixed(0)}/s, ${each.cpuMicrosPerRequest?.toFixed(0)} µs each`)
-        for (const error of each.errors) bench.errors.push(`${each.contender}: ${error}`)
+      for (const [title, rate] of [
+        [eachAsMuch, (full / 10) * count],
+        [asMuchInAll, full / 2],
+      ] as const) {
+        const clients = 16 * count
+        const job = { kind: "http", ports: stack.ports, clients, requests, rate } as const
+        const contender = {
+          name: count === 1 ? "1 pod" : `${count} pods`,
+          kind: "product",
+          cpu: stack.cpu,
+          run: (duration: number) => bench.load.run({ ...job, seconds: duration }),
+        } as const
+        const found = await measure(
+          { title, bytes: 4 * KiB, clients, contenders: [contender] },
+          { rounds, seconds: quick ? seconds : 2, warmUpSeconds: () => 0.1 },
+        )
+        for (const each of found) {
+          console.log(
+            `  ${title}: ${each.contender}: ${each.median.toFixed(0)}/s, ${each.cpuMicrosPerRequest?.toFixed(0)} µs each`,
+          )
+          for (const error of each.errors) bench.errors.push(`${each.contender}: ${error}`)
+        }
+        bench.series.push(...found)
       }
-      bench.series.push(...found)
       const after = stack.cpuByProcess()
       const spent = Object.fromEntries(Object.entries(after).map(([who, cpu]) => [who, cpu - (before[who] ?? 0)]))
       const total = Object.values(spent).reduce((sum, cpu) => sum + cpu, 0)

@@ -48,8 +48,8 @@ export const read = async (bench: Bench): Promise<void> => {
         clients,
         contenders: [
           ours(production, clients, content(production)),
-          ours(embedded, clients, content(embedded)),
-          ...theirs(clients, [getting(`/files/${bytes}`, bytes)]),
+          ...(clients === 16 ? [ours(embedded, clients, content(embedded))] : []),
+          ...theirs(clients, [getting(`/files/${bytes}`, bytes)], clients === 16 ? senders : [bare]),
         ],
       })
     if (bytes !== 64 * MiB) continue

@@ -46,7 +46,7 @@ export const small = async (bench: Bench): Promise<void> => {
   const first = ({ tenants }: Site) => tenants.slice(0, 1)
   await each("metadata", (site) => first(site).map((tenant) => describing(tenant, ids.get(site) ?? "")))
   await each("signed URL", (site) => first(site).map((tenant) => signing(tenant, ids.get(site) ?? "")))
-  const count = bench.options.quick ? 32 : 800
+  const count = bench.options.quick ? 32 : 300
   await compare(bench, {
     title: `delete, ${clients} clients`,
     bytes: 0,
