@@ -66,7 +66,7 @@ export const compare = async (bench: Bench, group: Group, pace: { readonly secon
   const found = await measure(group, {
     rounds: large ? Math.min(rounds, 3) : rounds,
     seconds: pace.seconds ?? seconds,
-    warmUpSeconds: ({ name }) => (warm(name) ? 0 : large ? 0.1 : 0.3),
+    warmUpSeconds: ({ name }) => (warm(name) ? 0 : large ? 0.1 : 0.2),
   })
   if (large) for (const { name } of group.contenders) bench.warm.add(name)
   for (const each of found) {

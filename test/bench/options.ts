@@ -26,7 +26,7 @@ export const usage = `npm run bench -- [options]
   --quick          everything once and small, for errors alone
   --out DIR        where results.json and chart.svg go (.data/bench)
   --rounds N       rounds of each comparison (3)
-  --seconds S      length of one turn in a round (0.5)
+  --seconds S      length of one turn in a round (0.4)
   --pods 1,2,4     the numbers of pods to compare
   --only A,B       parts: publish read small list events node pods s3
   --match TEXT     of these only the groups whose title holds the text, such as "publish 4 KiB, 16"
@@ -62,7 +62,7 @@ export const readOptions = (args: ReadonlyArray<string>): Options => {
   return {
     quick,
     rounds: Math.ceil(positive("rounds", values.rounds, quick ? 1 : 3)),
-    seconds: positive("seconds", values.seconds, quick ? 0.15 : 0.5),
+    seconds: positive("seconds", values.seconds, quick ? 0.15 : 0.4),
     out: resolve(values.out),
     pods: (values.pods ?? (quick ? "2" : "1,2,4")).split(",").map((pods) => positive("pods", pods, 1)),
     only: values.only.split(",").filter(Boolean),

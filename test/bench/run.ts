@@ -7,6 +7,7 @@ import { filesToSend, startBareNode, startNginx } from "./ceilings.ts"
 import { asSvg } from "./chart.ts"
 import { type Options, readOptions, usage } from "./options.ts"
 import { startPeers } from "./peers.ts"
+import { shares } from "./profile.ts"
 import { asText, type Results } from "./report.ts"
 import { startEmbedded, startProduction, type Stack } from "./stacks.ts"
 import { targets } from "./targets.ts"
@@ -136,6 +137,11 @@ const main = async (): Promise<number> => {
   }
   const bench = await run(options, chosen(options), keepResults)
   console.log(`\n${keepResults(bench)}\n\nWritten to ${options.out}.`)
+  if (options.profile) {
+    console.log("\nWhere the main thread of the shared production node spent its time:")
+    for (const [what, share] of shares(join(options.out, "profile")))
+      console.log(`  ${(share * 100).toFixed(1).padStart(5)} %  ${what}`)
+  }
   return bench.errors.length === 0 ? 0 : 1
 }
 

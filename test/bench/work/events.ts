@@ -10,12 +10,12 @@ export const events = async (bench: Bench): Promise<void> => {
   const requests = tenants.map((tenant) => publishing(tenant, 4 * KiB))
   const job = { kind: "http", ports: stack.ports, clients: 16, requests, keepIds: true } as const
   const { quick } = bench.options
-  const full = await bench.load.run({ ...job, seconds: quick ? 0.3 : 3 })
+  const full = await bench.load.run({ ...job, seconds: quick ? 0.3 : 2 })
   const rate = full.requests / full.seconds / 2
   const watcher = startWorker("watch.ts")
   try {
     await watcher.ask({ kind: "watch", redisUrl: stack.redisUrl, stream: stack.streamKey })
-    const { errorCount, errors, made } = await bench.load.run({ ...job, rate, seconds: quick ? 0.5 : 10 })
+    const { errorCount, errors, made } = await bench.load.run({ ...job, rate, seconds: quick ? 0.5 : 8 })
     const before = full.made.length
     const seen = new Map(
       (await watcher.ask({ kind: "collect", count: made.length })) as ReadonlyArray<[string, number]>,

@@ -10,7 +10,7 @@ const megabytes = (bytes: number) => bytes / 1e6
 
 const coldStarts = async ({ facts, options, production }: Bench): Promise<void> => {
   const times: Array<number> = []
-  for (let turn = 0; turn < (options.quick ? 1 : 4); turn++) times.push(await production.stack.coldStart())
+  for (let turn = 0; turn < (options.quick ? 1 : 3); turn++) times.push(await production.stack.coldStart())
   const { max, median, min } = spread(times)
   facts.push({ name: "cold start of a production node to ready", value: median, min, max, unit: "s" })
 }
