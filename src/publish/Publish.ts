@@ -74,8 +74,8 @@ const replay = (request: PublishRequest, earlier: Published["artifact"]) =>
   Effect.map(compareReplay(request.receive, earlier), (artifact): Published => ({ status: 200, artifact }))
 
 /**
- * Rows 3 and 4, at the same time: neither needs the other's answer, and the row's is heard first. Leaving the scope
- * before the commit gives up the row, the room and the bytes.
+ * Rows 3 and 4: at the same time, but for a request with a key, whose row may say that there is nothing to make room for.
+ * Leaving the scope before the commit gives up the row, the room and the bytes.
  */
 const begin = Effect.fnUntraced(function* (request: PublishRequest, claim: Claim | undefined) {
   const metadata = yield* MetadataStore
@@ -88,10 +88,10 @@ const begin = Effect.fnUntraced(function* (request: PublishRequest, claim: Claim
   const state: { end: "open" | "committed" | "unknown" } = { end: "open" }
   const context = yield* Effect.context<Effect.Effect.Context<ReturnType<typeof abandon>>>()
   const room = firstRequest(request.contentLength, maxArtifactBytes)
-  const reserving = yield* Effect.fork(quota.reserve(project, id, room))
-  const giveBack = Effect.forkDaemon(
-    Effect.zipRight(Fiber.interrupt(reserving), Effect.ignore(quota.release(project, id))),
-  )
+  const idempotency = keyOf(request, claim)
+  const reserve = quota.reserve(project, id, room)
+  const reserving = idempotency === undefined ? yield* Effect.fork(reserve) : undefined
+  const stopReserving = reserving === undefined ? Effect.void : Fiber.interrupt(reserving)
   const outcome = yield* held(
     Effect.tapError(
       metadata.begin({
@@ -100,19 +100,18 @@ const begin = Effect.fnUntraced(function* (request: PublishRequest, claim: Claim
         blobKey: upload.blobKey,
         createdBy: principal,
         reservedBytes: room.need,
-        idempotency: keyOf(request, claim),
+        idempotency,
       }),
-      () => giveBack,
+      () => Effect.forkDaemon(Effect.zipRight(stopReserving, Effect.ignore(quota.release(project, id)))),
     ),
     (begun, exit) =>
       begun._tag !== "Begun" || state.end !== "open"
         ? Effect.void
-        : Effect.zipRight(Fiber.interrupt(reserving), Effect.provide(abandon(upload, exit), context)),
+        : Effect.zipRight(stopReserving, Effect.provide(abandon(upload, exit), context)),
   )
-  if (outcome._tag !== "Begun") yield* giveBack
   if (outcome._tag === "InProgress") return yield* new IdempotencyInProgress()
   if (outcome._tag === "Replay") return outcome
-  upload.reservedBytes = yield* Fiber.join(reserving)
+  upload.reservedBytes = yield* reserving === undefined ? reserve : Fiber.join(reserving)
   return { _tag: "Begun", upload, state } as const
 })
 

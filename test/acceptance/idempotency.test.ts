@@ -44,6 +44,21 @@ describe("idempotency", () => {
     await first
   })
 
+  it("answers for a key in a full project as in any other, and holds no room for it", async () => {
+    const scene = await Scene.open(100_000)
+    const idempotencyKey = unique("key")
+    const whole = body("a.bin", "x".repeat(100_000))
+    const first = expectStatus(await scene.post(whole, { idempotencyKey }), 201).json
+    const full = { limit: 100_000, used: 100_000, reserved: 0 }
+    for (let turn = 0; turn < 5; turn++) {
+      expect(expectStatus(await scene.post(whole, { idempotencyKey }), 200).json).toEqual(first)
+      expect(await scene.books()).toEqual(full)
+    }
+    const other = body("b.bin", "x".repeat(100_000))
+    expectRefusal(await scene.post(other, { idempotencyKey }), 409, "idempotency_key_conflict")
+    expect(await scene.books()).toEqual(full)
+  })
+
   it("frees the key of a failed upload", async () => {
     const idempotencyKey = unique("key")
     const wrong = multipart([field("name", "a.bin"), field("size_bytes", "3"), filePart("bytes")])
