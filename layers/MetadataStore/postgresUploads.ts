@@ -30,7 +30,10 @@ const idempotencyHash = (project: string, { attempt, jobId, key, principal }: Id
 
 const isForeignKeyViolation = (error: SqlError.SqlError): boolean => sqlState(error) === "23503"
 
-/** Returns the ids of the rows that were written; the others' keys are held. */
+/**
+ * Returns the ids of the rows that were written; the others' keys are held. The disk is not waited for: a commit's sync
+ * covers its row, and an upload whose row a crash took with it is refused at its commit.
+ */
 const insertRows = (sql: SqlClient.SqlClient, uploads: ReadonlyArray<PendingUpload>) => {
   const rows = uploads.map(({ blobKey, createdBy, id, idempotency, project, reservedBytes }) => ({
     id,

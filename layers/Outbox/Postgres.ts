@@ -83,7 +83,7 @@ const make = Effect.gen(function* () {
     function* (published: ReadonlyArray<{ readonly id: string; readonly sequence: number }>) {
       if (published.length === 0) return
       const told = JSON.stringify(published.map(({ id, sequence }) => ({ id, sequence })))
-      yield* sql`select mark_published(${told}::text::jsonb) from set_config('synchronous_commit', 'off', true)`
+      yield* sql`select mark_published(${told}::text::jsonb)`
     },
     Effect.catchTag("SqlError", unavailable("Outbox.markPublished")),
   )

@@ -70,12 +70,11 @@ export const refusal = (
   req: IncomingMessage,
   res: ServerResponse,
   cause: Cause.Cause<unknown>,
-): Effect.Effect<Answer | undefined> =>
-  !Cause.isInterruptedOnly(cause)
-    ? Effect.flatMap(toError(req, cause), (error) => envelope(req, res, error))
-    : res.destroyed
-      ? Effect.interrupt
-      : envelope(req, res, unavailable("The node ended this request before it was done."))
+): Effect.Effect<Answer | undefined> => {
+  if (!Cause.isInterruptedOnly(cause)) return Effect.flatMap(toError(req, cause), (error) => envelope(req, res, error))
+  if (res.destroyed) return Effect.interrupt
+  return envelope(req, res, unavailable("The node ended this request before it was done."))
+}
 
 /** Turns whatever a route of the platform failed with into the envelope. */
 export const envelopes = <E, R>(app: HttpApp.Default<E, R>): HttpApp.Default<never, R> =>

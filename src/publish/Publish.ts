@@ -187,7 +187,7 @@ const commit = (
     )
     state.end = "committed"
     yield* wakeup.ring
-    // Sent before the answer, so that whoever comes after it finds it settled; nobody waits for it.
+    // Not waited for. It begins in the turn of the answer: a request that follows on this node finds it settled.
     yield* Effect.forkDaemon(Effect.ignoreLogged(quota.commit(upload.project, upload.id, committed.usage)))
     return committed.artifact
   }).pipe(Effect.uninterruptible)

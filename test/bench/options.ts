@@ -30,7 +30,7 @@ export const usage = `npm run bench -- [options]
   --pods 1,2,4     the numbers of pods to compare
   --only A,B       parts: publish read small list events node pods s3
   --match TEXT     of these only the groups whose title holds the text, such as "publish 4 KiB, 16"
-  --profile        write a CPU profile of the production node into DIR/profile, and print where its time goes
+  --profile        write a CPU profile of the production node, warm-up included, into DIR/profile, and print shares
   --soak N         requests for the memory's slope (20000)
   --rgw, --no-rgw  with or without a real S3 server (with; quick: without)
   --no-peers       without servers from npm (quick: without)`
