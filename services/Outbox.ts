@@ -30,7 +30,10 @@ export class Outbox extends Context.Tag("services/Outbox")<
       readonly limit: number
       readonly unpublishedOnly?: boolean | undefined
     }) => Effect.Effect<ReadonlyArray<SourceEvent>, DependencyUnavailable>
-    /** Those of `read` that concern one project and that the caller may see; published ones only. */
+    /**
+     * Those of `read` that concern one project and that the caller may see, up to the first, of any project, that is
+     * not known to be in the stream: who goes on after the last one it got is never passed over.
+     */
     readonly readVisible: (
       caller: ProjectCaller,
       options: { readonly after: number; readonly limit: number },

@@ -46,12 +46,13 @@ export const layer = Layer.effect(
         ),
       ),
       readVisible: traced("Outbox.readVisible")((caller, { after, limit }) =>
-        Effect.sync(() =>
-          sequenced(after + 1)
-            .filter((row) => row.publishedAt !== undefined && visible(caller, row.artifact))
+        Effect.sync(() => {
+          const end = sequenced(1).find((row) => row.publishedAt === undefined)?.sequence ?? Infinity
+          return sequenced(after + 1)
+            .filter((row) => row.sequence < end && visible(caller, row.artifact))
             .slice(0, limit)
-            .map(eventOf),
-        ),
+            .map(eventOf)
+        }),
       ),
       markPublished: traced("Outbox.markPublished")((events) =>
         atomically((now) => {

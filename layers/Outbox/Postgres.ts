@@ -72,7 +72,9 @@ const make = Effect.gen(function* () {
   const readVisible = traced("Outbox.readVisible")(
     function* (caller: ProjectCaller, options: { readonly after: number; readonly limit: number }) {
       return yield* events(
-        sql`e.published_at is not null and e.sequence > ${options.after}::bigint and ${metadataVisible(sql, caller, "e")}`,
+        sql`e.published_at is not null and e.sequence > ${options.after}::bigint and e.sequence < coalesce(
+          (select min(sequence) from events where published_at is null and sequence is not null),
+          9223372036854775807) and ${metadataVisible(sql, caller, "e")}`,
         options.limit,
       )
     },

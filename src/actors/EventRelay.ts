@@ -1,4 +1,4 @@
-import { Effect, Metric } from "effect"
+import { Clock, Effect, Metric } from "effect"
 import { type BusEntry, EventBus } from "../../services/EventBus.ts"
 import { Outbox, type OutboxState } from "../../services/Outbox.ts"
 import { Wakeup } from "../../services/Wakeup.ts"
@@ -18,21 +18,25 @@ const entryOf = (event: SourceEvent): BusEntry => ({
   payload: JSON.stringify(encodeSourceEvent(event)),
 })
 
+/** What a round left behind: nothing to do, nothing it knows of, or something that the next one has to look at. */
+export type Round = "Idle" | "Moved" | "Behind"
+
 /**
- * One round: new events get their sequences and are appended; unless the stream is just where they begin, it is brought
- * to where the outbox is. Returns whether anything was moved. Any number of relays may run rounds at once: each append is conditional on the stream's top, and what to do
+ * One round: new events get their sequences, and the stream is brought to where the outbox is. `direct` appends the new
+ * ones at once when the stream is just where they begin, without a look at whether older ones still wait for their
+ * mark. Any number of relays may run rounds at once: each append is conditional on the stream's top, and what to do
  * when it is elsewhere is decided from the outbox alone.
  */
-export const relayRound = traced("EventRelay.round")(function* () {
+export const relayRound = traced("EventRelay.round")(function* (direct: boolean) {
   const outbox = yield* Outbox
   const bus = yield* EventBus
   const fresh = yield* outbox.sequence(batch)
   const newest = fresh[0]
-  if (newest !== undefined) {
+  if (direct && newest !== undefined) {
     const { _tag: outcome } = yield* bus.append(newest.sequence - 1, fresh.map(entryOf))
     if (outcome === "Appended") {
       yield* outbox.markPublished(fresh)
-      return true
+      return "Moved" satisfies Round
     }
   }
   // In this order: another relay only ever moves both forward, so a top beyond a later state is beyond Postgres.
@@ -46,22 +50,32 @@ export const relayRound = traced("EventRelay.round")(function* () {
     // The stream is past this event: it stands there already, or another one does and Postgres was restored. Asked
     // twice, for a stream that was flushed since and is being refilled by another relay holds nothing for an instant.
     const standing = (yield* bus.idAt(first.sequence)) ?? (yield* standingNow(first.sequence))
-    if (standing === first.id) yield* outbox.markPublished([first])
+    if (standing === first.id) yield* outbox.markPublished([first, ...(yield* alsoStanding(pending.slice(1), top))])
     else if (standing !== "ahead") yield* restored(top, state.lastSequence)
-    return true
+    return "Behind" satisfies Round
   }
   // Only after all that stands was marked: raising numbers the unmarked anew, and they would be appended twice.
   if (top > state.lastSequence) {
     yield* restored(top, state.lastSequence)
-    return true
+    return "Behind" satisfies Round
   }
-  if (top < state.lastPublished && (yield* refill(top, state))) return true
-  if (pending.length === 0) return fresh.length > 0
+  if (top < state.lastPublished && (yield* refill(top, state))) return "Behind" satisfies Round
+  if (pending.length === 0) return fresh.length > 0 ? "Moved" : ("Idle" satisfies Round)
   const run = consecutive(pending)
   // After a raise the numbering goes on above the stream's top; nothing between was ever given out.
   const appended = yield* bus.append(top, run.map(entryOf))
-  if (appended._tag === "Appended") yield* outbox.markPublished(run)
-  return true
+  if (appended._tag === "Elsewhere") return "Behind" satisfies Round
+  yield* outbox.markPublished(run)
+  return run.length < pending.length || pending.length === batch ? "Behind" : ("Moved" satisfies Round)
+})
+
+/** The leading events that a stream with this top holds at their sequences: a relay died before it marked them. */
+const alsoStanding = Effect.fnUntraced(function* (events: ReadonlyArray<SourceEvent>, top: number) {
+  const bus = yield* EventBus
+  const appended = events.filter(({ sequence }) => sequence <= top)
+  const found = yield* Effect.forEach(appended, ({ sequence }) => bus.idAt(sequence), { concurrency: 32 })
+  const other = appended.findIndex(({ id }, index) => found[index] !== id)
+  return other === -1 ? appended : appended.slice(0, other)
 })
 
 /** What stands at a sequence of a stream that is not behind it: an event id, or nothing any more. */
@@ -98,13 +112,17 @@ const refill = Effect.fnUntraced(function* (from: number, { lastPublished, oldes
   const start = Math.max(from + 1, oldestRetained ?? 1, lastPublished - bus.maxLength + 1)
   let run = consecutive(yield* outbox.read({ from: start, limit: batch }))
   if (run.length === 0) return false
-  yield* Effect.logWarning("The event stream lost entries: refilling it.").pipe(Effect.annotateLogs({ from, start }))
-  yield* Metric.increment(refills)
   let top = from
   for (let last = run.at(-1); last !== undefined; last = run.at(-1)) {
     const appended = yield* bus.append(top, run.map(entryOf))
     // Another relay is at it, or the stream was lost again: the next round looks anew.
     if (appended._tag === "Elsewhere") return true
+    if (top === from) {
+      yield* Effect.logWarning("The event stream lost entries: refilling it.").pipe(
+        Effect.annotateLogs({ from, start }),
+      )
+      yield* Metric.increment(refills)
+    }
     yield* outbox.markPublished(run)
     top = last.sequence
     run = consecutive(yield* outbox.read({ from: top + 1, limit: batch }))
@@ -115,24 +133,35 @@ const refill = Effect.fnUntraced(function* (from: number, { lastPublished, oldes
 /** Between two rounds: what comes meanwhile shares the next one. */
 const breath = "3 millis"
 
-/** Rounds for ever: soon while there is work, at a ring, or after a second. A fault is logged and retried within 2 s. */
+/** However busy it is, a relay looks this often for what another one left unmarked. */
+const directForMillis = 1_000
+
+/**
+ * Rounds for ever: soon while there is work, at a ring, or after a second. A fault is logged and retried within 2 s.
+ * Direct rounds only once one that was not found everything marked, and not for long.
+ */
 export const relay = Effect.gen(function* () {
   const woken = yield* (yield* Wakeup).listen
   let pause = 100
-  const round = relayRound().pipe(
-    Effect.tap(() =>
-      Effect.sync(() => {
-        pause = 100
-      }),
-    ),
+  let directUntil = 0
+  const round = Effect.gen(function* () {
+    const now = yield* Clock.currentTimeMillis
+    const direct = now < directUntil
+    const left = yield* relayRound(direct)
+    if (left === "Behind") directUntil = 0
+    else if (!direct) directUntil = now + directForMillis
+    pause = 100
+    return left
+  }).pipe(
     Effect.catchAllCause((cause) =>
       Effect.gen(function* () {
+        directUntil = 0
         if (pause === 100) yield* Effect.logError("The event relay failed and goes on trying.", cause)
         pause = Math.min(2000, pause * 2)
         yield* Effect.sleep(pause)
-        return true
+        return "Behind" as const
       }),
     ),
   )
-  return yield* Effect.forever(Effect.flatMap(round, (moved) => (moved ? Effect.sleep(breath) : woken(1000))))
+  return yield* Effect.forever(Effect.flatMap(round, (left) => (left === "Idle" ? woken(1000) : Effect.sleep(breath))))
 }).pipe(Effect.scoped)

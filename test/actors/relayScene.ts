@@ -13,8 +13,8 @@ import { startRedis } from "../support/redis.ts"
 
 const streamKey = "events"
 
-const owner = new Principal({ kind: "agent", id: "worker" })
-const project = ProjectHandle.make("p")
+export const owner = new Principal({ kind: "agent", id: "worker" })
+export const project = ProjectHandle.make("p")
 let written = 0
 
 /** Writes events as commits would; returns their ids in order. */
@@ -61,7 +61,7 @@ export const backup = Effect.map(MemoryDatabase, (state) => {
 
 /** Rounds until nothing is left to do; dies when that takes more rounds than any sane relay needs. */
 export const settle = Effect.gen(function* () {
-  for (let rounds = 0; rounds < 200; rounds++) if (!(yield* relayRound())) return
+  for (let rounds = 0; rounds < 200; rounds++) if ((yield* relayRound(rounds % 2 === 0)) === "Idle") return
   return yield* Effect.die("the relay finds no rest")
 })
 

@@ -184,6 +184,26 @@ export const outboxSuite = (name: string, subject: SqlLayer, options: SuiteOptio
         expect(yield* outbox.readVisible(creator, { after, limit: 1 })).toHaveLength(1)
       }),
     )
+    it.effect("readVisible ends before the first event, of any project, that is not known to be in the stream", () =>
+      Effect.gen(function* () {
+        const outbox = yield* Outbox
+        const { lastSequence: after } = yield* settle
+        const caller = yield* newCaller
+        yield* publishMany(caller, 1)
+        yield* publishMany(yield* newCaller, 1)
+        yield* publishMany(caller, 1)
+        yield* outbox.sequence(100)
+        const [first, foreign, last] = yield* eventsFrom(after + 1)
+        if (!first || !foreign || !last) throw new Error("three events were written")
+        const seen = outbox.readVisible(caller, { after, limit: 100 }).pipe(Effect.map(sequences))
+        yield* outbox.markPublished([last])
+        expect(yield* seen).toEqual([])
+        yield* outbox.markPublished([first])
+        expect(yield* seen).toEqual([after + 1])
+        yield* outbox.markPublished([foreign])
+        expect(yield* seen).toEqual([after + 1, after + 3])
+      }),
+    )
     it.effect("prune removes events appended longer ago than the retention, never unpublished ones", () =>
       Effect.gen(function* () {
         const outbox = yield* Outbox
