@@ -42,7 +42,11 @@ export class QuotaCounters extends Context.Tag("services/QuotaCounters")<
     ) => Effect.Effect<number, QuotaExceeded | Fault>
     /** Keeps a reservation alive; one that was lost comes back if it fits, else it is left to the commit to decide. */
     readonly renew: (project: ProjectHandle, uploadId: string, bytes: number) => Effect.Effect<void, Fault>
-    /** The upload was committed: its reservation ends and the books after the commit are taken over, in one step. */
+    /**
+     * The upload was committed: its reservation ends and the books after the commit are taken over, in one step. Books
+     * that are not the next ones wait for those before them, a second at most, and the reservation with them: no
+     * upload is ever counted twice.
+     */
     readonly commit: (project: ProjectHandle, uploadId: string, usage: Usage) => Effect.Effect<void, Fault>
     /** The upload failed: its reservation ends. */
     readonly release: (project: ProjectHandle, uploadId: string) => Effect.Effect<void, Fault>

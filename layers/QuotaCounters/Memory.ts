@@ -6,9 +6,24 @@ import { missing, type RawCounters, rebuilding } from "./Rebuilding.ts"
 /** How long a reservation lives unless it is renewed, in milliseconds. */
 const lifetime = 45_000
 
+/** How long figures that came before those that precede them wait for these, in milliseconds. */
+const patience = 1_000
+
 interface Counters {
   usage: Pick<Usage, "usedBytes" | "limitBytes" | "version">
   readonly reservations: Map<string, { bytes: number; until: number }>
+  /** Commits whose figures are not the next ones yet, by version: their reservations stand for them so long. */
+  early: ReadonlyArray<{ readonly uploadId: string; readonly usage: Usage; readonly since: number }>
+}
+
+const advance = (counters: Counters, now: number) => {
+  for (let first = counters.early[0]; first !== undefined; first = counters.early[0]) {
+    const { since, uploadId, usage } = first
+    if (usage.version > counters.usage.version + 1 && now - since < patience) return
+    counters.early = counters.early.slice(1)
+    counters.reservations.delete(uploadId)
+    if (usage.version > counters.usage.version) counters.usage = usage
+  }
 }
 
 const make = Effect.gen(function* () {
@@ -20,6 +35,7 @@ const make = Effect.gen(function* () {
       const counters = projects.get(project)
       if (counters === undefined) return missing
       for (const [id, { until }] of counters.reservations) if (until <= now) counters.reservations.delete(id)
+      advance(counters, now)
       return run(counters, now)
     })
   const reserved = (counters: Counters) =>
@@ -49,9 +65,17 @@ const make = Effect.gen(function* () {
         return true as const
       }),
     settle: (project, uploadId, usage) =>
-      step(project, (counters) => {
+      step(project, (counters, now) => {
+        if (uploadId !== undefined && usage !== undefined && usage.version > counters.usage.version + 1) {
+          const early = [...counters.early, { uploadId, usage, since: now }]
+          counters.early = early.sort((a, b) => a.usage.version - b.usage.version)
+          return true as const
+        }
         if (uploadId !== undefined) counters.reservations.delete(uploadId)
-        if (usage !== undefined && usage.version > counters.usage.version) counters.usage = usage
+        if (usage !== undefined && usage.version > counters.usage.version) {
+          counters.usage = usage
+          advance(counters, now)
+        }
         return true as const
       }),
     read: (project) => step(project, (counters) => ({ ...reading(counters), version: counters.usage.version })),
@@ -62,9 +86,12 @@ const make = Effect.gen(function* () {
           const reservations = snapshot.reservations.map(
             ({ uploadId, bytes }) => [uploadId, { bytes, until: now + lifetime }] as const,
           )
-          projects.set(project, { usage: snapshot.usage, reservations: new Map(reservations) })
-        } else if (counters.usage.version === unlessMoved || snapshot.usage.version > counters.usage.version)
-          counters.usage = snapshot.usage
+          projects.set(project, { usage: snapshot.usage, reservations: new Map(reservations), early: [] })
+        } else {
+          if (counters.usage.version === unlessMoved) counters.early = []
+          if (counters.usage.version === unlessMoved || snapshot.usage.version > counters.usage.version)
+            counters.usage = snapshot.usage
+        }
       }),
     ping: Effect.void,
   }

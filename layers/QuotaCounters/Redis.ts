@@ -11,12 +11,13 @@ const keysOf = (project: string) => [
   `quota:{${project}}`,
   `quota:{${project}}:reservations`,
   `quota:{${project}}:expiries`,
+  `quota:{${project}}:early`,
 ]
 
 const make = Effect.gen(function* () {
   const redis = yield* Redis
   const { commands } = redis
-  for (const [name, lua] of Object.entries(scripts)) commands.defineCommand(`quota_${name}`, { numberOfKeys: 3, lua })
+  for (const [name, lua] of Object.entries(scripts)) commands.defineCommand(`quota_${name}`, { numberOfKeys: 4, lua })
 
   const call = <A>(
     name: keyof typeof scripts,

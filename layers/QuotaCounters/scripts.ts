@@ -1,8 +1,13 @@
 /**
  * KEYS of every script, all of one hash slot: 1 the counters (hash: used, limit, version, reserved, run), 2 reservations
- * (hash upload → bytes), 3 expiries (sorted set upload → milliseconds). ARGV 1 is the run id of the Redis that is asked.
+ * (hash upload → bytes), 3 expiries (sorted set upload → milliseconds), 4 commits that came before one that precedes them
+ * (sorted set "upload used limit milliseconds" → version). ARGV 1 is the run id of the Redis that is asked.
  * A script answers `false` when the counters are missing or were made by another run, having changed nothing.
  * Invariant of all: `reserved` is the sum of key 2, and no reservation grows beyond `limit - used - reserved`.
+ *
+ * The figures after a commit contain all that committed before it. Taken over while reservations of those stand, they
+ * would count these twice; so they wait, and the commit's own reservation stands for it, until the figures are the next
+ * ones. After a second they wait no longer: a node may have died between a commit and its word of it.
  */
 const prelude = `
 local run = redis.call('HGET', KEYS[1], 'run')
@@ -19,8 +24,26 @@ local function drop(upload)
   redis.call('ZREM', KEYS[3], upload)
 end
 for _, upload in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, 200)) do drop(upload) end
+local version = tonumber(redis.call('HGET', KEYS[1], 'version'))
+local function take(used, limit, of)
+  redis.call('HSET', KEYS[1], 'used', used, 'limit', limit, 'version', of)
+  version = tonumber(of)
+end
+local function advance()
+  while true do
+    local first = redis.call('ZRANGE', KEYS[4], 0, 0, 'WITHSCORES')
+    if #first == 0 then return end
+    local upload, used, limit, since = string.match(first[1], '^(.*) (%d+) (%d+) (%d+)$')
+    local of = tonumber(first[2])
+    if of > version + 1 and now - tonumber(since) < 1000 then return end
+    redis.call('ZREM', KEYS[4], first[1])
+    drop(upload)
+    if of > version then take(used, limit, first[2]) end
+  end
+end
+advance()
 local figures = redis.call('HMGET', KEYS[1], 'used', 'limit', 'reserved', 'version')
-local used, limit, reserved, version = tonumber(figures[1]), tonumber(figures[2]), tonumber(figures[3]), tonumber(figures[4])
+local used, limit, reserved = tonumber(figures[1]), tonumber(figures[2]), tonumber(figures[3])
 local function hold(upload, held, bytes, lifetime)
   if bytes ~= held then
     redis.call('HINCRBY', KEYS[1], 'reserved', string.format('%.0f', bytes - held))
@@ -55,11 +78,20 @@ end
 return 1
 `
 
-/** ARGV: run, upload or '', used, limit, version ('' when there are none). Newer figures win. Returns 1. */
+/**
+ * ARGV: run, upload or '', used, limit, version ('' when there are none). Newer figures win: those of a commit when it
+ * is the next one, others, which free bytes or change the limit, at once. Returns 1.
+ */
 export const settle = `${prelude}
-if ARGV[2] ~= '' then drop(ARGV[2]) end
-if ARGV[5] ~= '' and tonumber(ARGV[5]) > version then
-  redis.call('HSET', KEYS[1], 'used', ARGV[3], 'limit', ARGV[4], 'version', ARGV[5])
+local upload, of = ARGV[2], tonumber(ARGV[5])
+if upload ~= '' and of and of > version + 1 then
+  redis.call('ZADD', KEYS[4], ARGV[5], upload .. ' ' .. ARGV[3] .. ' ' .. ARGV[4] .. ' ' .. string.format('%.0f', now))
+  return 1
+end
+if upload ~= '' then drop(upload) end
+if of and of > version then
+  take(ARGV[3], ARGV[4], ARGV[5])
+  advance()
 end
 return 1
 `
@@ -77,12 +109,13 @@ return {figures[1], string.format('%.0f', reserved), figures[2], figures[4]}
 export const load = `
 if redis.call('HGET', KEYS[1], 'run') == ARGV[1] then
   local version = redis.call('HGET', KEYS[1], 'version')
+  if ARGV[5] == version then redis.call('DEL', KEYS[4]) end
   if ARGV[5] == version or tonumber(ARGV[4]) > tonumber(version) then
     redis.call('HSET', KEYS[1], 'used', ARGV[2], 'limit', ARGV[3], 'version', ARGV[4])
   end
   return 1
 end
-redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
+redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
 local clock = redis.call('TIME')
 local expiry = string.format('%.0f', clock[1] * 1000 + math.floor(clock[2] / 1000) + tonumber(ARGV[6]))
 local reserved = 0

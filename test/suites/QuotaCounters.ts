@@ -154,6 +154,59 @@ export const quotaCountersSuite = (name: string, subject: QuotaLayer, flush?: Fl
       }),
     )
 
+    it.effect("commits that arrive out of order are never counted twice, in any order", () =>
+      Effect.gen(function* () {
+        const counters = yield* QuotaCounters
+        for (const order of [
+          [0, 1, 2],
+          [2, 1, 0],
+          [1, 2, 0],
+          [2, 0, 1],
+        ]) {
+          const project = yield* freshProject(100)
+          const ids = ["a", "b", "c"]
+          for (const id of ids) yield* ask(project, id, 30)
+          const after = [30, 60, 90].map((used) => books(project, { used }))
+          const figures = yield* Effect.all(after)
+          for (const index of order) {
+            yield* counters.commit(project, ids[index] ?? "", figures[index] ?? (yield* books(project, {})))
+            const { reservedBytes, usedBytes } = yield* usage(project)
+            expect(usedBytes + reservedBytes).toBe(90)
+            expect(yield* refusal(ask(project, "d", 11))).toBe("QuotaExceeded")
+          }
+          expect(yield* usage(project)).toEqual({ usedBytes: 90, reservedBytes: 0, limitBytes: 100 })
+        }
+      }),
+    )
+
+    it.effect("books freed by a delete apply at once, and end what waited for them", () =>
+      Effect.gen(function* () {
+        const counters = yield* QuotaCounters
+        const project = yield* freshProject(100)
+        for (const id of ["a", "b"]) yield* ask(project, id, 50)
+        const first = yield* books(project, { used: 50 })
+        yield* counters.commit(project, "b", yield* books(project, { used: 100 }))
+        yield* counters.refund(project, yield* books(project, { used: 50 }))
+        expect(yield* usage(project)).toEqual({ usedBytes: 50, reservedBytes: 50, limitBytes: 100 })
+        yield* counters.commit(project, "a", first)
+        expect(yield* usage(project)).toEqual({ usedBytes: 50, reservedBytes: 0, limitBytes: 100 })
+      }),
+    )
+
+    it.effect("books wait a second for those before them, whose node may have died", () =>
+      Effect.gen(function* () {
+        const counters = yield* QuotaCounters
+        const project = yield* freshProject(100)
+        for (const id of ["dead", "b", "c"]) yield* ask(project, id, 30)
+        yield* books(project, { used: 30 })
+        yield* counters.commit(project, "b", yield* books(project, { used: 60 }))
+        yield* counters.commit(project, "c", yield* books(project, { used: 90 }))
+        expect(yield* usage(project)).toEqual({ usedBytes: 0, reservedBytes: 90, limitBytes: 100 })
+        yield* Effect.sleep("1100 millis")
+        expect(yield* usage(project)).toEqual({ usedBytes: 90, reservedBytes: 30, limitBytes: 100 })
+      }),
+    )
+
     it.effect("a changed limit applies at once, below what is used too", () =>
       Effect.gen(function* () {
         const counters = yield* QuotaCounters

@@ -35,6 +35,7 @@ if (shared !== null) {
     `quota:{${project}}`,
     `quota:{${project}}:reservations`,
     `quota:{${project}}:expiries`,
+    `quota:{${project}}:early`,
   ]
 
   quotaCountersSuite("Redis", over(shared), (project) =>
