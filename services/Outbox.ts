@@ -12,6 +12,9 @@ export interface OutboxState {
   readonly oldestRetained: number | undefined
 }
 
+/** Events that stand in the stream at these sequences. */
+export type Published = ReadonlyArray<{ readonly id: string; readonly sequence: number }>
+
 /**
  * The events Postgres holds, from the transaction of the fact until `EVENT_RETENTION` after their append. Sequences
  * are given here, dense from 1, before any append; any number of relays may call at once.
@@ -21,9 +24,12 @@ export class Outbox extends Context.Tag("services/Outbox")<
   {
     /**
      * Gives up to `limit` new events their sequences, in the order they were written, under one lock; returns them in
-     * that order.
+     * that order. In the same step `published` are recorded as by `markPublished`.
      */
-    readonly sequence: (limit: number) => Effect.Effect<ReadonlyArray<SourceEvent>, DependencyUnavailable>
+    readonly sequence: (
+      limit: number,
+      published?: Published,
+    ) => Effect.Effect<ReadonlyArray<SourceEvent>, DependencyUnavailable>
     /** Sequenced events from `from` on, by sequence; `unpublishedOnly` leaves out those known to be in the stream. */
     readonly read: (options: {
       readonly from: number
@@ -39,9 +45,7 @@ export class Outbox extends Context.Tag("services/Outbox")<
       options: { readonly after: number; readonly limit: number },
     ) => Effect.Effect<ReadonlyArray<SourceEvent>, DependencyUnavailable>
     /** Records that these stand in the stream. Idempotent; never moves back. Ids, so that a renumbered event is not meant. */
-    readonly markPublished: (
-      events: ReadonlyArray<{ readonly id: string; readonly sequence: number }>,
-    ) => Effect.Effect<void, DependencyUnavailable>
+    readonly markPublished: (events: Published) => Effect.Effect<void, DependencyUnavailable>
     readonly state: Effect.Effect<OutboxState, DependencyUnavailable>
     /**
      * The stream is ahead of this database, which must have been restored: raises the last sequence to at least `top`

@@ -1,5 +1,5 @@
 import { Effect, Layer } from "effect"
-import { Outbox } from "../../services/Outbox.ts"
+import { Outbox, type Published } from "../../services/Outbox.ts"
 import { SourceEvent } from "../../src/domain/SourceEvent.ts"
 import { atomically, type EventRow, instant, MemoryDatabase } from "../clients/Memory.ts"
 import { visible } from "../MetadataStore/memoryRules.ts"
@@ -26,9 +26,18 @@ export const layer = Layer.effect(
         .filter(isSequenced)
         .filter((row) => row.sequence >= from)
         .sort((a, b) => a.sequence - b.sequence)
+    const mark = (published: Published, now: number) => {
+      const marked = new Map<string, number>(published.map(({ id, sequence }) => [id, sequence]))
+      for (const row of state.events) {
+        if (row.sequence === undefined || marked.get(row.id) !== row.sequence) continue
+        row.publishedAt ??= now
+        state.lastPublished = Math.max(state.lastPublished, row.sequence)
+      }
+    }
     return {
-      sequence: traced("Outbox.sequence")((limit) =>
+      sequence: traced("Outbox.sequence")((limit, published = []) =>
         atomically((now) => {
+          mark(published, now)
           const rows = state.events.filter((row) => !isSequenced(row)).slice(0, limit)
           for (const row of rows) {
             row.sequence = ++state.lastSequence
@@ -56,12 +65,7 @@ export const layer = Layer.effect(
       ),
       markPublished: traced("Outbox.markPublished")((events) =>
         atomically((now) => {
-          const marked = new Map<string, number>(events.map(({ id, sequence }) => [id, sequence]))
-          for (const row of state.events) {
-            if (row.sequence === undefined || marked.get(row.id) !== row.sequence) continue
-            row.publishedAt ??= now
-            state.lastPublished = Math.max(state.lastPublished, row.sequence)
-          }
+          mark(events, now)
           return Effect.void
         }),
       ),

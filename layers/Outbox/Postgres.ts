@@ -1,7 +1,7 @@
 import * as SqlClient from "@effect/sql/SqlClient"
 import type * as Statement from "@effect/sql/Statement"
 import { DateTime, Effect, Layer, Schema } from "effect"
-import { Outbox } from "../../services/Outbox.ts"
+import { Outbox, type Published } from "../../services/Outbox.ts"
 import { EventId } from "../../src/domain/Ids.ts"
 import type { ProjectCaller } from "../../src/domain/Principal.ts"
 import { EventType, SourceEvent } from "../../src/domain/SourceEvent.ts"
@@ -38,6 +38,8 @@ const decodeState = decoder(Schema.Struct({ last: Int8, last_published: Int8, ol
 const decodeCount = decoder(Schema.Struct({ count: Int8 }))
 const decodeLag = decoder(Schema.Struct({ rows: Int8, seconds: Schema.Number }))
 
+const told = (published: Published) => JSON.stringify(published.map(({ id, sequence }) => ({ id, sequence })))
+
 const make = Effect.gen(function* () {
   const sql = yield* SqlClient.SqlClient
 
@@ -50,8 +52,10 @@ const make = Effect.gen(function* () {
     )
 
   const sequence = traced("Outbox.sequence")(
-    function* (limit: number) {
-      const rows = yield* sql`select sequence_events(${limit}::integer) as events`
+    function* (limit: number, published: Published = []) {
+      const rows = yield* published.length === 0
+        ? sql`select sequence_events(${limit}::integer) as events`
+        : sql`select sequence_events(${limit}::integer) as events, mark_published(${told(published)}::text::jsonb)`
       return (yield* decodeSequenced(rows[0])).events.map(toEvent)
     },
     Effect.catchTag("SqlError", unavailable("Outbox.sequence")),
@@ -82,10 +86,8 @@ const make = Effect.gen(function* () {
   )
 
   const markPublished = traced("Outbox.markPublished")(
-    function* (published: ReadonlyArray<{ readonly id: string; readonly sequence: number }>) {
-      if (published.length === 0) return
-      const told = JSON.stringify(published.map(({ id, sequence }) => ({ id, sequence })))
-      yield* sql`select mark_published(${told}::text::jsonb)`
+    function* (published: Published) {
+      if (published.length > 0) yield* sql`select mark_published(${told(published)}::text::jsonb)`
     },
     Effect.catchTag("SqlError", unavailable("Outbox.markPublished")),
   )

@@ -18,26 +18,33 @@ const entryOf = (event: SourceEvent): BusEntry => ({
   payload: JSON.stringify(encodeSourceEvent(event)),
 })
 
-/** What a round left behind: nothing to do, nothing it knows of, or something that the next one has to look at. */
-export type Round = "Idle" | "Moved" | "Behind"
+/** What a round left: nothing to do; perhaps more, and events for the next one to mark; or something to look for. */
+export type Round =
+  | { readonly _tag: "Idle" }
+  | { readonly _tag: "Moved"; readonly unmarked: ReadonlyArray<SourceEvent> }
+  | { readonly _tag: "Behind" }
+
+const idle: Round = { _tag: "Idle" }
+const behind: Round = { _tag: "Behind" }
 
 /**
- * One round: new events get their sequences, and the stream is brought to where the outbox is. `direct` appends the new
- * ones at once when the stream is just where they begin, without a look at whether older ones still wait for their
- * mark. Any number of relays may run rounds at once: each append is conditional on the stream's top, and what to do
- * when it is elsewhere is decided from the outbox alone.
+ * One round: what the one before left unmarked is marked and new events get their sequences, in one step; the stream is
+ * brought to where the outbox is. `direct` appends the new ones at once when the stream is just where they begin, without
+ * a look at whether older ones still wait. Any number of relays may run rounds at once: each append is conditional on
+ * the stream's top, and what to do when it is elsewhere is decided from the outbox alone.
  */
-export const relayRound = traced("EventRelay.round")(function* (direct: boolean) {
+export const relayRound = traced("EventRelay.round")(function* (
+  direct: boolean,
+  unmarked: ReadonlyArray<SourceEvent> = [],
+) {
   const outbox = yield* Outbox
   const bus = yield* EventBus
-  const fresh = yield* outbox.sequence(batch)
+  const fresh = yield* outbox.sequence(batch, unmarked)
   const newest = fresh[0]
-  if (direct && newest !== undefined) {
+  if (direct) {
+    if (newest === undefined) return idle
     const { _tag: outcome } = yield* bus.append(newest.sequence - 1, fresh.map(entryOf))
-    if (outcome === "Appended") {
-      yield* outbox.markPublished(fresh)
-      return "Moved" satisfies Round
-    }
+    if (outcome === "Appended") return { _tag: "Moved", unmarked: fresh } satisfies Round
   }
   // In this order: another relay only ever moves both forward, so a top beyond a later state is beyond Postgres.
   const top = yield* bus.top
@@ -52,21 +59,23 @@ export const relayRound = traced("EventRelay.round")(function* (direct: boolean)
     const standing = (yield* bus.idAt(first.sequence)) ?? (yield* standingNow(first.sequence))
     if (standing === first.id) yield* outbox.markPublished([first, ...(yield* alsoStanding(pending.slice(1), top))])
     else if (standing !== "ahead") yield* restored(top, state.lastSequence)
-    return "Behind" satisfies Round
+    return behind
   }
   // Only after all that stands was marked: raising numbers the unmarked anew, and they would be appended twice.
   if (top > state.lastSequence) {
     yield* restored(top, state.lastSequence)
-    return "Behind" satisfies Round
+    return behind
   }
-  if (top < state.lastPublished && (yield* refill(top, state))) return "Behind" satisfies Round
-  if (pending.length === 0) return fresh.length > 0 ? "Moved" : ("Idle" satisfies Round)
+  if (top < state.lastPublished && (yield* refill(top, state))) return behind
+  if (pending.length === 0) return idle
   const run = consecutive(pending)
   // After a raise the numbering goes on above the stream's top; nothing between was ever given out.
-  const appended = yield* bus.append(top, run.map(entryOf))
-  if (appended._tag === "Elsewhere") return "Behind" satisfies Round
+  const { _tag: outcome } = yield* bus.append(top, run.map(entryOf))
+  if (outcome === "Elsewhere") return behind
   yield* outbox.markPublished(run)
-  return run.length < pending.length || pending.length === batch ? "Behind" : ("Moved" satisfies Round)
+  return run.length < pending.length || pending.length === batch
+    ? behind
+    : ({ _tag: "Moved", unmarked: [] } satisfies Round)
 })
 
 /** The leading events that a stream with this top holds at their sequences: a relay died before it marked them. */
@@ -144,24 +153,29 @@ export const relay = Effect.gen(function* () {
   const woken = yield* (yield* Wakeup).listen
   let pause = 100
   let directUntil = 0
+  let unmarked: ReadonlyArray<SourceEvent> = []
   const round = Effect.gen(function* () {
     const now = yield* Clock.currentTimeMillis
     const direct = now < directUntil
-    const left = yield* relayRound(direct)
-    if (left === "Behind") directUntil = 0
+    const left = yield* relayRound(direct, unmarked)
+    if (left._tag === "Behind") directUntil = 0
     else if (!direct) directUntil = now + directForMillis
+    unmarked = left._tag === "Moved" ? left.unmarked : []
     pause = 100
     return left
   }).pipe(
     Effect.catchAllCause((cause) =>
       Effect.gen(function* () {
         directUntil = 0
+        unmarked = []
         if (pause === 100) yield* Effect.logError("The event relay failed and goes on trying.", cause)
         pause = Math.min(2000, pause * 2)
         yield* Effect.sleep(pause)
-        return "Behind" as const
+        return behind
       }),
     ),
   )
-  return yield* Effect.forever(Effect.flatMap(round, (left) => (left === "Idle" ? woken(1000) : Effect.sleep(breath))))
+  return yield* Effect.forever(
+    Effect.flatMap(round, ({ _tag: left }) => (left === "Idle" ? woken(1000) : Effect.sleep(breath))),
+  )
 }).pipe(Effect.scoped)

@@ -10,12 +10,8 @@ import * as WakeupProcess from "../../layers/Wakeup/Process.ts"
 import { Wakeup } from "../../services/Wakeup.ts"
 import { flush, ids, on, owner, project, sequences, settle, stream, upTo, write } from "./relayScene.ts"
 
-/** Does all of a round but the record that it was published, as a relay killed between the two. */
-const appendUnmarked = Effect.gen(function* () {
-  const outbox = yield* Outbox
-  const killed = Outbox.of({ ...outbox, markPublished: () => Effect.interrupt })
-  yield* Effect.exit(Effect.provideService(relayRound(true), Outbox, killed))
-})
+/** A relay killed before it marked what it appended. */
+const appendUnmarked = relayRound(true)
 
 const reader = new ProjectCaller({
   keyId: CredentialId.make("cred_reader"),

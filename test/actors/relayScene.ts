@@ -5,10 +5,11 @@ import * as RedisClient from "../../layers/clients/Redis.ts"
 import * as RedisStream from "../../layers/EventBus/RedisStream.ts"
 import * as OutboxMemory from "../../layers/Outbox/Memory.ts"
 import { EventBus } from "../../services/EventBus.ts"
-import { relayRound } from "../../src/actors/EventRelay.ts"
+import { relayRound, type Round } from "../../src/actors/EventRelay.ts"
 import { Artifact } from "../../src/domain/Artifact.ts"
 import { ArtifactId, EventId, ProjectHandle, Sha256 } from "../../src/domain/Ids.ts"
 import { Principal } from "../../src/domain/Principal.ts"
+import type { SourceEvent } from "../../src/domain/SourceEvent.ts"
 import { startRedis } from "../support/redis.ts"
 
 const streamKey = "events"
@@ -59,9 +60,15 @@ export const backup = Effect.map(MemoryDatabase, (state) => {
   })
 })
 
-/** Rounds until nothing is left to do; dies when that takes more rounds than any sane relay needs. */
+/** Rounds until one that looks finds nothing left to do; dies when that takes more than any sane relay needs. */
 export const settle = Effect.gen(function* () {
-  for (let rounds = 0; rounds < 200; rounds++) if ((yield* relayRound(rounds % 2 === 0)) === "Idle") return
+  let unmarked: ReadonlyArray<SourceEvent> = []
+  for (let rounds = 0; rounds < 200; rounds++) {
+    const direct = rounds % 2 === 0
+    const left: Round = yield* relayRound(direct, unmarked)
+    unmarked = left._tag === "Moved" ? left.unmarked : []
+    if (left._tag === "Idle" && !direct) return
+  }
   return yield* Effect.die("the relay finds no rest")
 })
 

@@ -110,6 +110,21 @@ export const outboxSuite = (name: string, subject: SqlLayer, options: SuiteOptio
         yield* outbox.markPublished([])
       }),
     )
+    it.effect("sequence marks what it is told of in the same step, with and without new events", () =>
+      Effect.gen(function* () {
+        const outbox = yield* Outbox
+        const { lastSequence: last } = yield* settle
+        const caller = yield* newCaller
+        yield* publishMany(caller, 2)
+        const first = yield* outbox.sequence(100)
+        yield* publishMany(caller, 1)
+        const second = yield* outbox.sequence(100, first)
+        expect(sequences(second)).toEqual([last + 3])
+        expect(sequences(yield* eventsFrom(last + 1, true))).toEqual([last + 3])
+        expect(yield* outbox.sequence(100, second)).toEqual([])
+        expect(yield* outbox.state).toMatchObject({ lastSequence: last + 3, lastPublished: last + 3 })
+      }),
+    )
     it.effect("a mark meant for another number of the event does nothing", () =>
       Effect.gen(function* () {
         const outbox = yield* Outbox
