@@ -5,9 +5,10 @@ import type { OpenFile } from "./OpenFiles.ts"
 
 /**
  * Read at once, in bytes: less with many readers, so that all of them together stay within a bound. Each read and each
- * write of what was read is a trip to another thread or to the kernel, which for 64 KiB costs more than the bytes do.
+ * write of what was read is a trip to another thread or to the kernel, which for 64 KiB costs more than the bytes do;
+ * what is larger than this falls out of the processor's cache between the two.
  */
-const share = new FairShare({ most: 1024 * 1024, least: 64 * 1024, all: 16 * 1024 * 1024 })
+const share = new FairShare({ most: 512 * 1024, least: 64 * 1024, all: 16 * 1024 * 1024 })
 
 /** A range of an open file, from which others may read too. */
 export class FileReader implements BlobReader {
