@@ -1,5 +1,5 @@
 import type { Tenant } from "../faults/plane.ts"
-import type { BareServer } from "./ceilings.ts"
+import type { BareNode, BareServer } from "./ceilings.ts"
 import type { HttpJob, JobResult, Made, RequestSpec } from "./jobs.ts"
 import type { Options } from "./options.ts"
 import type { NotRun, Peer } from "./peers.ts"
@@ -39,7 +39,7 @@ export interface Bench {
   readonly loops: Worker
   readonly production: Site
   readonly embedded: Site
-  readonly bare: BareServer
+  readonly bare: BareNode
   readonly nginx: BareServer | undefined
   readonly peers: ReadonlyArray<Peer>
   /** The contenders, by name, that have carried a large payload. */

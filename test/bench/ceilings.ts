@@ -1,4 +1,4 @@
-import { closeSync, ftruncateSync, openSync, writeFileSync } from "node:fs"
+import { closeSync, ftruncateSync, openSync, readdirSync, unlinkSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { freePort } from "../support/ports.ts"
 import { inPath, privateDir, run, spawnRecorded, waitForHttp200 } from "../support/processes.ts"
@@ -11,6 +11,11 @@ export interface BareServer {
   readonly port: number
   cpu(): number
   stop(): Promise<void>
+}
+
+export interface BareNode extends BareServer {
+  /** Removes what it stored. */
+  empty(): void
 }
 
 /** A folder with one file of each size, named by it. */
@@ -27,10 +32,18 @@ export const filesToSend = (sizes: ReadonlyArray<number>): { readonly path: stri
   return home
 }
 
-export const startBareNode = async (folder: string): Promise<BareServer> => {
+export const startBareNode = async (folder: string): Promise<BareNode> => {
   const worker = startWorker("bare.ts", [folder])
   const { port } = (await worker.announced) as { port: number }
-  return { name: "bare Node", port, cpu: () => cpuMicros(worker.pid), stop: worker.stop }
+  return {
+    name: "bare Node",
+    port,
+    cpu: () => cpuMicros(worker.pid),
+    empty: () => {
+      for (const name of readdirSync(folder)) if (name.startsWith("stored-")) unlinkSync(join(folder, name))
+    },
+    stop: worker.stop,
+  }
 }
 
 const install = async (): Promise<string | undefined> => {

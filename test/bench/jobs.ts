@@ -72,7 +72,16 @@ export interface CollectJob {
   readonly count: number
 }
 
-export type Job = HttpJob | DurableFilesJob | InsertsJob | S3Job | WatchJob | CollectJob
+/**
+ * Memory used once and given back: a virtual machine takes memory that lies idle away from its guest, and each page of
+ * it that comes back costs more than the bytes that are then written to it.
+ */
+export interface WarmMemoryJob {
+  readonly kind: "warm-memory"
+  readonly bytes: number
+}
+
+export type Job = HttpJob | DurableFilesJob | InsertsJob | S3Job | WatchJob | CollectJob | WarmMemoryJob
 
 export interface Made {
   readonly id: string

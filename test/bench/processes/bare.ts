@@ -10,14 +10,11 @@ import { join } from "node:path"
  */
 const folder = process.argv[2] ?? "."
 const gathered = 256 * 1024
-/** Later large files take the names of earlier ones, so that the disk does not fill. */
-const kept = 64
-const large = 16 * 1024 * 1024
 
 /** Hashes as bytes come, writes 256 KiB at a time with one write under way, pauses the sender at 1 MiB. */
 const store = async (req: IncomingMessage, turn: number, durable: boolean): Promise<string> => {
   const draft = join(folder, `draft-${turn}`)
-  const target = join(folder, `stored-${Number(req.headers["content-length"]) >= large ? turn % kept : turn}`)
+  const target = join(folder, `stored-${turn}`)
   const hash = createHash("sha256")
   const file = await open(draft, "w", 0o640)
   let waiting: Array<Buffer> = []

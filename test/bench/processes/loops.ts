@@ -4,7 +4,7 @@ import { open, rename } from "node:fs/promises"
 import { join } from "node:path"
 import { GetObjectCommand, PutObjectCommand, S3Client } from "@aws-sdk/client-s3"
 import pg from "pg"
-import type { DurableFilesJob, InsertsJob, JobResult, S3Job } from "../jobs.ts"
+import type { DurableFilesJob, InsertsJob, JobResult, S3Job, WarmMemoryJob } from "../jobs.ts"
 import { closedLoop } from "./closedLoop.ts"
 import { serveJobs } from "./serveJobs.ts"
 
@@ -74,8 +74,16 @@ const s3 = async (job: S3Job): Promise<JobResult> => {
   }
 }
 
+const warmMemory = ({ bytes }: WarmMemoryJob): void => {
+  const memory = new ArrayBuffer(bytes)
+  new Uint8Array(memory).fill(1)
+  memory.transfer(0)
+}
+
 serveJobs(async (job) => {
   switch (job.kind) {
+    case "warm-memory":
+      return warmMemory(job)
     case "durable-files":
       return durableFiles(job)
     case "inserts":

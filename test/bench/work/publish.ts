@@ -1,3 +1,4 @@
+import { rmSync } from "node:fs"
 import { join } from "node:path"
 import type { Tenant } from "../../faults/plane.ts"
 import { type Bench, compare, KiB, label, loadOn, MiB, onStack, removeMade, type Site, titled } from "../bench.ts"
@@ -6,11 +7,14 @@ import { formPosting, publishing, putting, tusCreating } from "../requests.ts"
 import type { Contender } from "../rounds.ts"
 
 /**
- * Whether what was stored must go after each turn. What is small stays, as it would in real life: for seconds after
- * thousands of files were removed, ext4 passes their inodes over, and each new file costs whoever writes it several times
- * as much.
+ * Whether what was stored must go after each turn, and memory be in hand before it. What is small stays, as it would in
+ * real life: for seconds after thousands of files were removed, ext4 passes their inodes over, and each new file costs
+ * whoever writes it several times as much.
  */
-const fillsTheDisk = (bytes: number) => bytes >= 16 * MiB
+const takesRoom = (bytes: number) => bytes >= MiB
+
+/** What a turn writes, roughly, in bytes. */
+const turnWrites = 1536 * MiB
 
 const published = (
   bench: Bench,
@@ -22,7 +26,7 @@ const published = (
 ): Contender => {
   const requests = tenants.map((tenant) => publishing(tenant, bytes))
   return {
-    ...loadOn(bench, onStack(site, name), { clients, requests, keepIds: fillsTheDisk(bytes) }),
+    ...loadOn(bench, onStack(site, name), { clients, requests, keepIds: takesRoom(bytes) }),
     after: (made) => removeMade(bench, site, tenants, made),
   }
 }
@@ -31,22 +35,25 @@ const peer = (bench: Bench, { cpu, empty, name, port, protocol }: Peer, bytes: n
   const requests = [protocol === "tus" ? tusCreating(bytes) : formPosting("/upload", bytes)]
   return {
     ...loadOn(bench, { name, kind: "peer", ports: [port], cpu }, { clients, requests }),
-    ...(fillsTheDisk(bytes) && { after: async () => empty() }),
+    ...(takesRoom(bytes) && { after: async () => empty() }),
   }
 }
 
-const bare = (bench: Bench, what: string, path: string, bytes: number, clients: number): Contender =>
-  loadOn(
+const bare = (bench: Bench, what: string, path: string, bytes: number, clients: number): Contender => ({
+  ...loadOn(
     bench,
     { name: `bare Node: ${what}`, kind: "ceiling", ports: [bench.bare.port], cpu: bench.bare.cpu },
     { clients, requests: [putting(path, bytes)] },
-  )
+  ),
+  ...(takesRoom(bytes) && { after: async () => bench.bare.empty() }),
+})
 
 const durableFiles = ({ filesFolder, loops }: Bench, bytes: number, clients: number): Contender => {
   const folder = join(filesFolder, "durable")
   return {
     name: "disk: write, fdatasync, rename, sync of the folder",
     kind: "ceiling",
+    ...(takesRoom(bytes) && { after: async () => rmSync(folder, { recursive: true }) }),
     run: (seconds) => loops.run({ kind: "durable-files", folder, bytes, clients, seconds }),
   }
 }
@@ -96,6 +103,7 @@ export const publish = async (bench: Bench): Promise<void> => {
             ...(clients === 16 ? [durableFiles(bench, bytes, clients)] : []),
             ...(bytes === 4 * KiB && clients === 16 ? inserts(bench, clients) : []),
           ]
+      const warm = async () => void (await bench.loops.ask({ kind: "warm-memory", bytes: turnWrites }))
       await compare(bench, {
         title: titled(`publish ${label(bytes)}`, clients),
         bytes,
@@ -108,7 +116,7 @@ export const publish = async (bench: Bench): Promise<void> => {
             .filter(({ protocol }) => (clients === 16 && !large) || protocol === "tus")
             .map((each) => peer(bench, each, bytes, clients)),
           ...ceilings,
-        ],
+        ].map((each) => (takesRoom(bytes) && !quick ? { ...each, before: warm } : each)),
       })
     }
 }
