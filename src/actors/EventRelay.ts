@@ -147,9 +147,11 @@ const directForMillis = 1_000
 
 /**
  * Rounds for ever: soon while there is work, at a ring, or after a second. A fault is logged and retried within 2 s.
- * Direct rounds only once one that was not found everything marked, and not for long.
+ * Direct rounds only once one that was not found everything marked, and not for long. Told to stop, it marks what it
+ * appended, so that nobody waits for the next relay to find it.
  */
 export const relay = Effect.gen(function* () {
+  const outbox = yield* Outbox
   const woken = yield* (yield* Wakeup).listen
   let pause = 100
   let directUntil = 0
@@ -177,5 +179,5 @@ export const relay = Effect.gen(function* () {
   )
   return yield* Effect.forever(
     Effect.flatMap(round, ({ _tag: left }) => (left === "Idle" ? woken(1000) : Effect.sleep(breath))),
-  )
+  ).pipe(Effect.ensuring(Effect.suspend(() => Effect.ignoreLogged(outbox.markPublished(unmarked)))))
 }).pipe(Effect.scoped)

@@ -2,6 +2,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Effect, Fiber, Schedule } from "effect"
 import { inject } from "vitest"
 import { MemoryDatabase } from "../../layers/clients/Memory.ts"
+import { EventBus } from "../../services/EventBus.ts"
 import { Outbox } from "../../services/Outbox.ts"
 import { relay, relayRound } from "../../src/actors/EventRelay.ts"
 import { CredentialId } from "../../src/domain/Ids.ts"
@@ -103,6 +104,29 @@ if (inject("redisUrl") !== null)
           }
           expect(followed).toEqual(expected.slice(0, followed.length))
         }).pipe(Effect.scoped, Effect.provide(WakeupProcess.layer)),
+      ),
+    )
+
+    it.scopedLive("a relay that is told to stop leaves nothing unmarked that it appended", () =>
+      on(() =>
+        Effect.gen(function* () {
+          const outbox = yield* Outbox
+          const bus = yield* EventBus
+          const { ring } = yield* Wakeup
+          const first = yield* write(1)
+          const running = yield* Effect.fork(relay)
+          yield* Effect.sleep(50).pipe(
+            Effect.repeat({ until: () => Effect.map(outbox.state, (state) => state.lastPublished === 1) }),
+          )
+          const then = yield* write(1)
+          yield* ring
+          yield* Effect.repeat(Effect.yieldNow(), {
+            until: () => Effect.map(bus.top, (top) => top === 2),
+          })
+          yield* Fiber.interrupt(running)
+          expect(yield* ids).toEqual([...first, ...then])
+          expect((yield* outbox.state).lastPublished).toBe(2)
+        }).pipe(Effect.provide(WakeupProcess.layer)),
       ),
     )
 
