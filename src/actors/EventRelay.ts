@@ -40,10 +40,10 @@ export const relayRound = traced("EventRelay.round")(function* (
   const outbox = yield* Outbox
   const bus = yield* EventBus
   const fresh = yield* outbox.sequence(batch, unmarked)
-  const newest = fresh[0]
+  const next = fresh[0]
   if (direct) {
-    if (newest === undefined) return idle
-    const { _tag: outcome } = yield* bus.append(newest.sequence - 1, fresh.map(entryOf))
+    if (next === undefined) return idle
+    const { _tag: outcome } = yield* bus.append(next.sequence - 1, fresh.map(entryOf))
     if (outcome === "Appended") return { _tag: "Moved", unmarked: fresh } satisfies Round
   }
   // In this order: another relay only ever moves both forward, so a top beyond a later state is beyond Postgres.

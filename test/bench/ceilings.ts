@@ -1,4 +1,4 @@
-import { closeSync, ftruncateSync, openSync, readdirSync, unlinkSync, writeFileSync } from "node:fs"
+import { closeSync, ftruncateSync, openSync, readdirSync, statSync, unlinkSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { freePort } from "../support/ports.ts"
 import { inPath, privateDir, run, spawnRecorded, waitForHttp200 } from "../support/processes.ts"
@@ -13,8 +13,11 @@ export interface BareServer {
   stop(): Promise<void>
 }
 
+/** Whether a file is removed after its turn; many small ones are not, see the README. */
+export const takesRoom = (bytes: number): boolean => bytes >= 1024 * 1024
+
 export interface BareNode extends BareServer {
-  /** Removes what it stored. */
+  /** Removes what it stored that takes room. */
   empty(): void
 }
 
@@ -40,7 +43,8 @@ export const startBareNode = async (folder: string): Promise<BareNode> => {
     port,
     cpu: () => cpuMicros(worker.pid),
     empty: () => {
-      for (const name of readdirSync(folder)) if (name.startsWith("stored-")) unlinkSync(join(folder, name))
+      for (const name of readdirSync(folder))
+        if (name.startsWith("stored-") && takesRoom(statSync(join(folder, name)).size)) unlinkSync(join(folder, name))
     },
     stop: worker.stop,
   }

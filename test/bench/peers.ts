@@ -1,6 +1,7 @@
-import { mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs"
+import { mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { privateDir, sleep, spawnRecorded } from "../support/processes.ts"
+import { takesRoom } from "./ceilings.ts"
 import { cpuMicros } from "./procfs.ts"
 import { startWorker } from "./worker.ts"
 
@@ -9,7 +10,7 @@ export interface Peer {
   readonly protocol: "tus" | "form"
   readonly port: number
   cpu(): number
-  /** Removes what it stored. */
+  /** Removes what it stored that takes room. */
   empty(): void
   stop(): Promise<void>
 }
@@ -65,7 +66,8 @@ export const startPeers = async (): Promise<{
         port,
         cpu: () => cpuMicros(worker.pid),
         empty: () => {
-          for (const name of readdirSync(storage)) rmSync(join(storage, name), { recursive: true, force: true })
+          for (const name of readdirSync(storage))
+            if (takesRoom(statSync(join(storage, name)).size)) rmSync(join(storage, name))
         },
         stop: worker.stop,
       })

@@ -2,18 +2,12 @@ import { rmSync } from "node:fs"
 import { join } from "node:path"
 import type { Tenant } from "../../faults/plane.ts"
 import { type Bench, compare, KiB, label, loadOn, MiB, onStack, removeMade, type Site, titled } from "../bench.ts"
+import { takesRoom } from "../ceilings.ts"
 import type { Peer } from "../peers.ts"
 import { formPosting, publishing, putting, tusCreating } from "../requests.ts"
 import type { Contender } from "../rounds.ts"
 
-/**
- * Whether what was stored must go after each turn, and memory be in hand before it. What is small stays, as it would in
- * real life: for seconds after thousands of files were removed, ext4 passes their inodes over, and each new file costs
- * whoever writes it several times as much.
- */
-const takesRoom = (bytes: number) => bytes >= MiB
-
-/** What a turn writes, roughly, in bytes. */
+/** What a turn of files that take room writes, roughly, in bytes: so much memory is in hand before it. */
 const turnWrites = 1536 * MiB
 
 const published = (
@@ -49,7 +43,7 @@ const bare = (bench: Bench, what: string, path: string, bytes: number, clients: 
 })
 
 const durableFiles = ({ filesFolder, loops }: Bench, bytes: number, clients: number): Contender => {
-  const folder = join(filesFolder, "durable")
+  const folder = join(filesFolder, `durable-${bytes}`)
   return {
     name: "disk: write, fdatasync, rename, sync of the folder",
     kind: "ceiling",
