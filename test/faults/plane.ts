@@ -66,15 +66,20 @@ export interface Answer {
   readonly body: any
 }
 
+/** What an answer says it is: JSON only by its content type, for a file may begin with any byte. */
+export const bodyOf = async (response: Response): Promise<any> => {
+  const text = await response.text()
+  if (text === "") return undefined
+  return response.headers.get("content-type")?.startsWith("application/json") === true ? JSON.parse(text) : text
+}
+
 /** One call; `body` is text where the answer is not JSON. A connection that breaks is thrown. */
 export const call = async (url: string, key: string, init: RequestInit = {}): Promise<Answer> => {
   const headers = new Headers(init.headers)
   headers.set("authorization", `Bearer ${key}`)
   if (typeof init.body === "string") headers.set("content-type", "application/json")
   const response = await fetch(url, { ...init, headers, signal: init.signal ?? AbortSignal.timeout(60_000) })
-  const text = await response.text()
-  const json = response.headers.get("content-type")?.startsWith("application/json") === true
-  return { status: response.status, body: text === "" ? undefined : json ? JSON.parse(text) : text }
+  return { status: response.status, body: await bodyOf(response) }
 }
 
 export interface Tenant {
