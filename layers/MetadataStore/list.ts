@@ -3,16 +3,18 @@ import type * as Statement from "@effect/sql/Statement"
 import type { ListFilter } from "../../services/MetadataStore.ts"
 import type { ProjectCaller } from "../../src/domain/Principal.ts"
 import type { Position } from "./cursor.ts"
+import { recordColumns } from "./rows.ts"
 import { metadataVisible } from "./visibility.ts"
 
 /** How many index entries one page examines at most, whatever its filters leave of them. */
 export const EXAMINED_ROWS = 2000
 
 /**
- * One page as one row: `items` (one more than asked for, if there is one, each `{record, micros}`) and `bound`, the
- * last entry examined when the bound was reached before the page was full. The inner query walks one index in the
- * order of the page, by the narrowest of job, step and run; every other condition is judged on what it yields, so that
- * a page costs the same however rare its matches are. Both walks are of one snapshot: no entry falls between pages.
+ * One page as one row: its `items`, each as an `ArtifactRecord`, and `next`, the position that the page after it starts
+ * from: its own last row when there is one more, else the last entry examined when the bound was reached before the page
+ * was full. The inner query walks one index in the order of the page, by the narrowest of job, step and run; every other
+ * condition is judged on what it yields, so that a page costs the same however rare its matches are. Both walks are of
+ * one snapshot: no entry falls between pages.
  */
 export const listStatement = (
   sql: SqlClient.SqlClient,
@@ -42,22 +44,26 @@ export const listStatement = (
     value === undefined ? none : sql`and x.${sql.literal(column)} = ${value}::text`
   const prefix = (column: string, value: string | undefined) =>
     value === undefined ? none : sql`and starts_with(x.${sql.literal(column)}, ${value}::text)`
+  const positionOf = (alias: string) =>
+    sql.literal(`json_build_object('id', ${alias}.id,
+      'micros', (extract(epoch from ${alias}.created_at) * 1000000)::bigint::text)`)
   return sql<{ readonly page: unknown }>`
     with matched as materialized (
-      select artifact_record(x.whole) as record, x.created_at, x.id
-      from (select a.*, a as whole ${walk}) as x
+      select ${recordColumns(sql, "x")}
+      from (select a.* ${walk}) as x
       where ${metadataVisible(sql, caller, "x")}
         ${equal("run_id", filter.runId)} ${equal("step_id", filter.stepId)} ${equal("job_id", filter.jobId)}
         ${prefix("mime", filter.mime)} ${prefix("name", filter.namePrefix)}
       order by x.created_at desc, x.id desc limit ${filter.limit + 1}::integer
+    ), shown as (
+      select * from matched order by created_at desc, id desc limit ${filter.limit}::integer
     )
-    select jsonb_build_object(
-      'items', (select coalesce(jsonb_agg(jsonb_build_object('record', record,
-          'micros', (extract(epoch from created_at) * 1000000)::bigint::text)
-          order by created_at desc, id desc), '[]') from matched),
-      'bound', case when (select count(*) from matched) <= ${filter.limit}::integer then (
-        select jsonb_build_object('id', y.id, 'micros', (extract(epoch from y.created_at) * 1000000)::bigint::text)
-        from (select a.created_at, a.id ${walk}) as y
+    select json_build_object(
+      'items', (select coalesce(json_agg(s order by s.created_at desc, s.id desc), '[]') from shown s),
+      'next', case when (select count(*) from matched) > ${filter.limit}::integer then (
+        select ${positionOf("s")} from shown s order by s.created_at, s.id limit 1)
+      else (
+        select ${positionOf("y")} from (select a.created_at, a.id ${walk}) as y
         order by y.created_at desc, y.id desc offset ${sql.literal(String(EXAMINED_ROWS - 1))} limit 1) end
     ) as page`
 }

@@ -9,7 +9,7 @@ import { batched } from "../clients/batched.ts"
 import { unavailable } from "../clients/sqlErrors.ts"
 import { decodeCursor, encodeCursor } from "./cursor.ts"
 import { listStatement } from "./list.ts"
-import { ArtifactRecord, Books, decoder, toArtifact, toUsage } from "./rows.ts"
+import { ArtifactRecord, Books, decoder, recordColumns, toArtifact, toUsage } from "./rows.ts"
 import { traced } from "../../src/telemetry/Spans.ts"
 
 const Removed = Schema.Union(
@@ -27,8 +27,8 @@ const Removed = Schema.Union(
   Schema.Struct({ outcome: Schema.Literal("not_found", "denied") }),
 )
 const Listed = Schema.Struct({
-  items: Schema.Array(Schema.Struct({ record: ArtifactRecord, micros: Schema.String })),
-  bound: Schema.NullOr(Schema.Struct({ id: Schema.String, micros: Schema.String })),
+  items: Schema.Array(ArtifactRecord),
+  next: Schema.NullOr(Schema.Struct({ id: Schema.String, micros: Schema.String })),
 })
 
 const decodeRemoved = decoder(Removed)
@@ -65,7 +65,7 @@ const selectFound = (sql: SqlClient.SqlClient, lookUps: ReadonlyArray<LookUp>) =
     deleted: deletedToo,
   }))
   return sql<{ readonly n: number; readonly record: ArtifactRecord; readonly blob_key: string }>`
-    select c.n, artifact_record(a::artifacts) as record, a.blob_key
+    select c.n, a.blob_key, (select row_to_json(r) from (select ${recordColumns(sql, "a")}) as r) as record
     from jsonb_to_recordset(${JSON.stringify(told)}::text::jsonb) as c(
         n integer, id text, project text, kind text, principal text, view boolean, edit boolean, deleted boolean),
       lateral (select * from artifacts where artifacts.id = c.id limit 1) as a
@@ -123,17 +123,8 @@ export const makeArtifacts = (defaultQuotaBytes: number) =>
         if ([filter.runId, filter.stepId, filter.jobId, filter.mime, filter.namePrefix].some(unstorable))
           return { items: [], nextCursor: undefined }
         const rows = yield* listStatement(sql, caller, filter, after)
-        const page = yield* decodeListed(rows[0]?.page)
-        const shown = page.items.slice(0, filter.limit)
-        const last = shown.at(-1)
-        const next =
-          page.items.length > filter.limit && last !== undefined
-            ? { id: last.record.id, micros: last.micros }
-            : page.bound
-        return {
-          items: shown.map(({ record }) => toArtifact(record)),
-          nextCursor: next === null ? undefined : encodeCursor(next),
-        }
+        const { items, next } = yield* decodeListed(rows[0]?.page)
+        return { items: items.map(toArtifact), nextCursor: next === null ? undefined : encodeCursor(next) }
       },
       Effect.catchTag("SqlError", unavailable("MetadataStore.list")),
     )

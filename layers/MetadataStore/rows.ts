@@ -1,3 +1,5 @@
+import type * as SqlClient from "@effect/sql/SqlClient"
+import type * as Statement from "@effect/sql/Statement"
 import { DateTime, Effect, Schema } from "effect"
 import { Artifact, Lineage } from "../../src/domain/Artifact.ts"
 import type { Visibility } from "../../src/domain/Claim.ts"
@@ -38,6 +40,38 @@ export interface ArtifactRecord {
 export const ArtifactRecord = Schema.declare(
   (value: unknown): value is ArtifactRecord => typeof value === "object" && value !== null && "sha256" in value,
 )
+
+const recordKeys = {
+  id: true,
+  project: true,
+  name: true,
+  mime: true,
+  size: true,
+  sha256: true,
+  visibility: true,
+  owner_kind: true,
+  owner_id: true,
+  created_by_kind: true,
+  created_by_id: true,
+  run_id: true,
+  step_id: true,
+  job_id: true,
+  worker_session_id: true,
+  attempt: true,
+  metadata: true,
+  created_at: true,
+  deleted_at: true,
+  deleted_by_kind: true,
+  deleted_by_id: true,
+} satisfies Readonly<Record<keyof ArtifactRecord, true>>
+
+/** The columns of a record out of `alias`: as JSON they are what artifact_record returns, at a quarter of its cost. */
+export const recordColumns = (sql: SqlClient.SqlClient, alias: string): Statement.Fragment =>
+  sql.literal(
+    Object.keys(recordKeys)
+      .map((key) => `${alias}.${key}`)
+      .join(", "),
+  )
 
 /** What comes from our own tables was validated when it went in. */
 export const made = { disableValidation: true }

@@ -18,7 +18,11 @@ const writer = (res: ServerResponse) => {
       new Promise((resolve, reject) => {
         giveUp = reject
         if (res.destroyed) return onClose()
-        const done = (error?: Error | null) => (error ? reject(error) : resolve())
+        const done = (error?: Error | null) => {
+          giveUp = undefined
+          if (error) reject(error)
+          else resolve()
+        }
         if (last) res.end(chunk, () => done())
         else res.write(chunk, done)
       }),
