@@ -20,7 +20,8 @@ import {
   toHex,
   usageOf,
 } from "../clients/Memory.ts"
-import { afterCursor, cursorAt, deletable, matches, newestFirst, readable, scopeOf, visible } from "./memoryRules.ts"
+import { afterCursor, cursorAt, deletable, matches, newestFirst, scopeOf } from "./memoryRules.ts"
+import { readable, visible } from "./visibility.ts"
 import { traced } from "../../src/telemetry/Spans.ts"
 
 /** An introspected answer may be this old at the commit. */

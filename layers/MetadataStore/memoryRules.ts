@@ -3,17 +3,6 @@ import { BadCursor, type ListFilter, type PendingUpload } from "../../services/M
 import type { Artifact } from "../../src/domain/Artifact.ts"
 import { type ProjectCaller, samePrincipal } from "../../src/domain/Principal.ts"
 
-/** Content: shared ones with the right to view, own and self-created ones always. */
-export const readable = (caller: ProjectCaller, artifact: Artifact): boolean =>
-  artifact.project === caller.project &&
-  ((artifact.visibility === "shared" && caller.may("mobius.project.view")) ||
-    samePrincipal(artifact.owner, caller.principal) ||
-    samePrincipal(artifact.createdBy, caller.principal))
-
-/** Metadata: what is readable, and everything of the project with the right to edit. */
-export const visible = (caller: ProjectCaller, artifact: Artifact): boolean =>
-  readable(caller, artifact) || (artifact.project === caller.project && caller.may("mobius.project.edit"))
-
 export const deletable = (caller: ProjectCaller, artifact: Artifact): boolean =>
   caller.may("mobius.project.edit") || samePrincipal(artifact.owner, caller.principal)
 

@@ -10,6 +10,7 @@ import { unavailable } from "../clients/sqlErrors.ts"
 import { decodeCursor, encodeCursor } from "./cursor.ts"
 import { listStatement } from "./list.ts"
 import { ArtifactRecord, Books, decoder, recordColumns, toArtifact, toUsage } from "./rows.ts"
+import { readable, visible } from "./visibility.ts"
 import { traced } from "../../src/telemetry/Spans.ts"
 
 const Removed = Schema.Union(
@@ -39,81 +40,59 @@ const isArtifactId = Schema.is(ArtifactId)
 /** Text the database cannot hold, so that no row has it. */
 const unstorable = (text: string | undefined): boolean => text?.includes("\0") === true
 
-/** One artifact as one caller may see it; without a caller the right to it was proved elsewhere. */
-interface LookUp {
-  readonly id: string
-  readonly caller: ProjectCaller | undefined
-  /** Whether the permission to edit counts. */
-  readonly edit: boolean
-  readonly deletedToo: boolean
-}
 interface Found {
   readonly artifact: Artifact
   readonly blobKey: string
 }
 
-/** Rows with the place of their look-up. By key for each, however few rows the statistics know of. */
-const selectFound = (sql: SqlClient.SqlClient, lookUps: ReadonlyArray<LookUp>) => {
-  const told = lookUps.map(({ caller, deletedToo, edit, id }, n) => ({
-    n,
-    id,
-    project: caller?.project,
-    kind: caller?.principal.kind,
-    principal: caller?.principal.id,
-    view: caller?.may("mobius.project.view"),
-    edit,
-    deleted: deletedToo,
-  }))
-  return sql<{ readonly n: number; readonly record: ArtifactRecord; readonly blob_key: string }>`
-    select c.n, a.blob_key, (select row_to_json(r) from (select ${recordColumns(sql, "a")}) as r) as record
-    from jsonb_to_recordset(${JSON.stringify(told)}::text::jsonb) as c(
-        n integer, id text, project text, kind text, principal text, view boolean, edit boolean, deleted boolean),
-      lateral (select * from artifacts where artifacts.id = c.id limit 1) as a
-    where (a.state = 'ready' or (a.state = 'deleted' and c.deleted))
-      and (c.project is null or (a.project = c.project and artifact_visible(a.visibility, a.owner_kind, a.owner_id,
-        a.created_by_kind, a.created_by_id, c.kind, c.principal, c.view, c.edit)))`
-}
+/** By key for each, however few rows the statistics know of; and one plan, for every list is taken for as long. */
+const selectFound = (sql: SqlClient.SqlClient, ids: ReadonlyArray<string>) =>
+  sql<{ readonly record: ArtifactRecord; readonly blob_key: string }>`
+    select a.blob_key, (select row_to_json(r) from (select ${recordColumns(sql, "a")}) as r) as record
+    from jsonb_array_elements_text(${JSON.stringify(ids)}::text::jsonb) as wanted(id),
+      lateral (select * from artifacts where artifacts.id = wanted.id limit 1) as a
+    where a.state <> 'pending'`
 
 /** What callers see of committed artifacts, and their removal. */
 export const makeArtifacts = (defaultQuotaBytes: number) =>
   Effect.gen(function* () {
     const sql = yield* SqlClient.SqlClient
 
-    const lookUp = yield* batched<LookUp, Found | undefined, SqlError.SqlError>({
+    const lookUp = yield* batched<string, Found | undefined, SqlError.SqlError>({
       lanes: 1,
       most: 64,
-      run: (lookUps) =>
-        Effect.gen(function* () {
-          const rows = yield* selectFound(sql, lookUps)
-          const byNumber = new Map(rows.map((row) => [row.n, row]))
-          return lookUps.map((_, index) => {
-            const row = byNumber.get(index)
+      run: (ids) =>
+        Effect.map(selectFound(sql, ids), (rows) => {
+          const byId = new Map(rows.map((row) => [row.record.id as string, row]))
+          return ids.map((id) => {
+            const row = byId.get(id)
             return Effect.succeed(row && { artifact: toArtifact(row.record), blobKey: row.blob_key })
           })
         }),
     })
 
-    const found = Effect.fnUntraced(function* (request: LookUp) {
-      const row = isArtifactId(request.id) ? yield* lookUp(request) : undefined
-      return row ?? (yield* new ArtifactNotFound({ id: request.id }))
+    const found = Effect.fnUntraced(function* (id: string, may: (artifact: Artifact) => boolean) {
+      const row = isArtifactId(id) ? yield* lookUp(id) : undefined
+      return row !== undefined && may(row.artifact) ? row : yield* new ArtifactNotFound({ id })
     })
+    const ready = ({ deletion }: Artifact) => deletion === undefined
 
     const find = traced("MetadataStore.find")(
-      function* (caller: ProjectCaller, id: string, options: { readonly includeDeleted: boolean }) {
-        const edit = caller.may("mobius.project.edit")
-        return (yield* found({ id, caller, edit, deletedToo: options.includeDeleted })).artifact
-      },
+      (caller: ProjectCaller, id: string, options: { readonly includeDeleted: boolean }) =>
+        Effect.map(
+          found(id, (one) => visible(caller, one) && (options.includeDeleted || ready(one))),
+          ({ artifact }) => artifact,
+        ),
       Effect.catchTag("SqlError", unavailable("MetadataStore.find")),
     )
 
     const findContent = traced("MetadataStore.findContent")(
-      // Editing a project opens no private content.
-      (caller: ProjectCaller, id: string) => found({ id, caller, edit: false, deletedToo: false }),
+      (caller: ProjectCaller, id: string) => found(id, (one) => readable(caller, one) && ready(one)),
       Effect.catchTag("SqlError", unavailable("MetadataStore.findContent")),
     )
 
     const findSigned = traced("MetadataStore.findSigned")(
-      (id: string) => found({ id, caller: undefined, edit: false, deletedToo: false }),
+      (id: string) => found(id, ready),
       Effect.catchTag("SqlError", unavailable("MetadataStore.findSigned")),
     )
 

@@ -2,7 +2,7 @@ import { Effect, Layer } from "effect"
 import { Outbox, type Published } from "../../services/Outbox.ts"
 import { SourceEvent } from "../../src/domain/SourceEvent.ts"
 import { atomically, type EventRow, instant, MemoryDatabase } from "../clients/Memory.ts"
-import { visible } from "../MetadataStore/memoryRules.ts"
+import { visible } from "../MetadataStore/visibility.ts"
 import { traced } from "../../src/telemetry/Spans.ts"
 
 type Sequenced = EventRow & { sequence: number }
