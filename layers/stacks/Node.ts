@@ -11,9 +11,7 @@ import * as Backlog from "../../src/telemetry/Backlog.ts"
 import * as Logs from "../../src/telemetry/Logs.ts"
 import * as MetricsServer from "../../src/telemetry/MetricsServer.ts"
 import * as Tracing from "../../src/telemetry/Tracing.ts"
-import * as DataDirLock from "../clients/DataDirLock.ts"
 import * as Cluster from "./Cluster.ts"
-import * as Embedded from "./Embedded.ts"
 import * as Production from "./Production.ts"
 
 /**
@@ -29,23 +27,30 @@ const served = <A extends Sharding.Sharding, E, R>(settings: SettingsShape, clus
     Layer.provideMerge(checkStoreIdentity),
   )
 
+/** Its parts are loaded by nodes that are embedded only: a database that runs in the process takes its time to load. */
+const embeddedParts = Effect.promise(() => Promise.all([import("./Embedded.ts"), import("../clients/DataDirLock.ts")]))
+
 const embedded = (settings: SettingsShape) =>
   Layer.unwrapEffect(
-    Effect.map(loadOrMake(settings.dataDir), (credentials) => {
-      const complete: SettingsShape = {
-        ...settings,
-        bootstrapApiKey: settings.bootstrapApiKey ?? Redacted.make(credentials.admin_key),
-        urlSigningSecrets:
-          settings.urlSigningSecrets.length > 0
-            ? settings.urlSigningSecrets
-            : [Redacted.make(credentials.url_signing_secret)],
-      }
-      return Layer.scopedDiscard(welcome).pipe(
-        Layer.provideMerge(served(complete, Cluster.single)),
-        Layer.provide(Embedded.layer(complete)),
-      )
-    }),
-  ).pipe(Layer.provide(DataDirLock.layer({ dataDir: settings.dataDir })))
+    Effect.map(embeddedParts, ([Embedded, DataDirLock]) =>
+      Layer.unwrapEffect(
+        Effect.map(loadOrMake(settings.dataDir), (credentials) => {
+          const complete: SettingsShape = {
+            ...settings,
+            bootstrapApiKey: settings.bootstrapApiKey ?? Redacted.make(credentials.admin_key),
+            urlSigningSecrets:
+              settings.urlSigningSecrets.length > 0
+                ? settings.urlSigningSecrets
+                : [Redacted.make(credentials.url_signing_secret)],
+          }
+          return Layer.scopedDiscard(welcome).pipe(
+            Layer.provideMerge(served(complete, Cluster.single)),
+            Layer.provide(Embedded.layer(complete)),
+          )
+        }),
+      ).pipe(Layer.provide(DataDirLock.layer({ dataDir: settings.dataDir }))),
+    ),
+  )
 
 type StartFault =
   | Layer.Layer.Error<ReturnType<typeof embedded>>

@@ -15,7 +15,7 @@ const check = (request: Prepared, answer: { status: number; bytes: number; text:
 interface Due {
   readonly request: Prepared
   readonly index: number
-  /** µs */
+  /** µs; of a client that was free, when its timer rang: that it rings late is not the server's doing. */
   readonly due: number
 }
 
@@ -40,9 +40,10 @@ const run = async (job: HttpJob): Promise<JobResult> => {
       return turn > 0 && nowMicros() >= until ? undefined : { request, index, due: nowMicros() }
     const due = began + (order / job.rate) * 1e6
     if (due >= until) return undefined
+    if (nowMicros() >= due) return { request, index, due }
     while (nowMicros() < due)
       await new Promise((resolve) => setTimeout(resolve, Math.max(1, (due - nowMicros()) / 1000)))
-    return { request, index, due }
+    return { request, index, due: nowMicros() }
   }
 
   const client = async (index: number, { failed, hopeless, latencyMicros, made }: Tally): Promise<void> => {
