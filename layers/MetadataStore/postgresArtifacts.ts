@@ -58,16 +58,16 @@ export const makeArtifacts = (defaultQuotaBytes: number) =>
   Effect.gen(function* () {
     const sql = yield* SqlClient.SqlClient
 
+    // Many who waited for the same artifact often ask at once.
     const lookUp = yield* batched<string, Found | undefined, SqlError.SqlError>({
       lanes: 1,
       most: 64,
       run: (ids) =>
-        Effect.map(selectFound(sql, ids), (rows) => {
-          const byId = new Map(rows.map((row) => [row.record.id as string, row]))
-          return ids.map((id) => {
-            const row = byId.get(id)
-            return Effect.succeed(row && { artifact: toArtifact(row.record), blobKey: row.blob_key })
-          })
+        Effect.map(selectFound(sql, [...new Set(ids)]), (rows) => {
+          const byId = new Map<string, Found>()
+          for (const { blob_key, record } of rows)
+            byId.set(record.id, { artifact: toArtifact(record), blobKey: blob_key })
+          return ids.map((id) => Effect.succeed(byId.get(id)))
         }),
     })
 

@@ -49,7 +49,7 @@ export const targets = (series: ReadonlyArray<Series>, facts: ReadonlyArray<Fact
   const lists = [...new Set(series.map(({ group }) => group).filter((group) => group.startsWith("list 100, ")))]
   /** The dearest publish of several pods beside that of the first number of them. */
   const byPods = (group: string) => {
-    const [first, ...others] = series.filter((each) => each.group === group)
+    const [first, ...others] = series.filter((each) => each.group === group && each.kind === "product")
     return ratio(
       others.toSorted((a, b) => (b.cpuMicrosPerRequest ?? 0) - (a.cpuMicrosPerRequest ?? 0))[0],
       first,

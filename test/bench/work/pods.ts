@@ -1,6 +1,6 @@
 import { type Bench, KiB, must } from "../bench.ts"
-import { publishing } from "../requests.ts"
-import { measure } from "../rounds.ts"
+import { publishing, putting } from "../requests.ts"
+import { type Contender, measure } from "../rounds.ts"
 import { startProduction } from "../stacks.ts"
 
 const eachAsMuch = "publish 4 KiB, as much for each pod, by pods"
@@ -11,16 +11,19 @@ export const podGroups = [eachAsMuch, asMuchInAll]
 /**
  * What one publish costs all processes together over 1, 2 and 4 pods that share a database. With as much for each pod:
  * what is paid for capacity that is added, a tenth of the full load of one. With as much in all, half of that load: what
- * is paid for spreading the same work. More would be processes in each other's way, for there are more than cores.
+ * is paid for spreading the same work; bare Node with what one of the pods gets shows how much of that is the machine's,
+ * for a process that sleeps costs its waking. More would be processes in each other's way, for there are more than cores.
  */
 export const pods = async (bench: Bench): Promise<void> => {
   const { quick, rounds, seconds } = bench.options
+  const bare = { ports: [bench.bare.port], clients: 16, requests: [putting("/store-sync", 4 * KiB)] }
   let full: number | undefined
+  await must(bench, { ...bare, seconds: 60, atMost: quick ? 32 : 3000 })
   for (const count of bench.options.pods) {
     const stack = await startProduction({ pods: count })
     try {
       const requests = (await stack.tenants(16)).map((tenant) => publishing(tenant, 4 * KiB))
-      const most = (quick ? 32 : 3000) * count
+      const most = (quick ? 32 : 2000) * count
       await must(bench, { ports: stack.ports, clients: 16 * count, seconds: 60, atMost: most, requests })
       if (full === undefined) {
         const job = { kind: "http", ports: stack.ports, clients: 16, seconds: quick ? 0.3 : 2, requests } as const
@@ -34,15 +37,21 @@ export const pods = async (bench: Bench): Promise<void> => {
       ] as const) {
         const clients = 16 * count
         const job = { kind: "http", ports: stack.ports, clients, requests, rate } as const
-        const contender = {
+        const ours: Contender = {
           name: count === 1 ? "1 pod" : `${count} pods`,
           kind: "product",
           cpu: stack.cpu,
-          run: (duration: number) => bench.load.run({ ...job, seconds: duration }),
-        } as const
+          run: (duration) => bench.load.run({ ...job, seconds: duration }),
+        }
+        const share: Contender = {
+          name: `bare Node, hash, write, sync: what one of ${count} gets`,
+          kind: "ceiling",
+          cpu: bench.bare.cpu,
+          run: (duration) => bench.load.run({ kind: "http", ...bare, rate: rate / count, seconds: duration }),
+        }
         const found = await measure(
-          { title, bytes: 4 * KiB, clients, contenders: [contender] },
-          { rounds, seconds: quick ? seconds : 1.5, warmUpSeconds: () => 0.1 },
+          { title, bytes: 4 * KiB, clients, contenders: title === asMuchInAll ? [ours, share] : [ours] },
+          { rounds, seconds: quick ? seconds : 2, warmUpSeconds: () => 0.1 },
         )
         for (const each of found) {
           console.log(
