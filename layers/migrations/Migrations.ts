@@ -8,6 +8,7 @@ import { functions } from "./0002_functions.ts"
 import { duties } from "./0003_duties.ts"
 import { relay } from "./0004_relay.ts"
 import { batches } from "./0005_batches.ts"
+import { plans } from "./0006_plans.ts"
 
 interface Migration {
   readonly id: number
@@ -21,6 +22,7 @@ const migrations: ReadonlyArray<Migration> = [
   { id: 3, name: "duties", statements: duties },
   { id: 4, name: "relay", statements: relay },
   { id: 5, name: "batches", statements: batches },
+  { id: 6, name: "plans", statements: plans },
 ]
 
 /** One number for all nodes: whoever migrates holds it. */

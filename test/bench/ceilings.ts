@@ -1,4 +1,4 @@
-import { closeSync, ftruncateSync, openSync, readdirSync, statSync, unlinkSync, writeFileSync } from "node:fs"
+import { closeSync, ftruncateSync, openSync, readdirSync, statSync, truncateSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { freePort } from "../support/ports.ts"
 import { inPath, privateDir, run, spawnRecorded, waitForHttp200 } from "../support/processes.ts"
@@ -13,11 +13,19 @@ export interface BareServer {
   stop(): Promise<void>
 }
 
-/** Whether a file is removed after its turn; many small ones are not, see the README. */
+/** Whether what a turn stored is given up after it; see the README. */
 export const takesRoom = (bytes: number): boolean => bytes >= 1024 * 1024
 
+/** Cuts to nothing what takes room in a folder and those below it; with a prefix, of files whose names begin so. */
+export const emptyFiles = (folder: string, prefix = ""): void => {
+  for (const entry of readdirSync(folder, { withFileTypes: true, recursive: true })) {
+    const path = join(entry.parentPath, entry.name)
+    if (entry.isFile() && entry.name.startsWith(prefix) && takesRoom(statSync(path).size)) truncateSync(path)
+  }
+}
+
 export interface BareNode extends BareServer {
-  /** Removes what it stored that takes room. */
+  /** Empties what it stored that takes room. */
   empty(): void
 }
 
@@ -42,10 +50,7 @@ export const startBareNode = async (folder: string): Promise<BareNode> => {
     name: "bare Node",
     port,
     cpu: () => cpuMicros(worker.pid),
-    empty: () => {
-      for (const name of readdirSync(folder))
-        if (name.startsWith("stored-") && takesRoom(statSync(join(folder, name)).size)) unlinkSync(join(folder, name))
-    },
+    empty: () => emptyFiles(folder, "stored-"),
     stop: worker.stop,
   }
 }

@@ -28,7 +28,7 @@ export const usage = `npm run bench -- [options]
   --rounds N       rounds of each comparison (3)
   --seconds S      length of one turn in a round (0.4)
   --pods 1,2,4     the numbers of pods to compare
-  --only A,B       parts: publish read small list events node pods s3
+  --only A,B       parts: publish read events list node pods s3 small
   --match TEXT     of these only the groups whose title holds the text, such as "publish 4 KiB, 16"
   --profile        write a CPU profile of the production node, warm-up included, into DIR/profile, and print shares
   --soak N         requests for the memory's slope (20000)

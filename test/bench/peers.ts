@@ -1,7 +1,7 @@
-import { mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs"
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { privateDir, sleep, spawnRecorded } from "../support/processes.ts"
-import { takesRoom } from "./ceilings.ts"
+import { emptyFiles } from "./ceilings.ts"
 import { cpuMicros } from "./procfs.ts"
 import { startWorker } from "./worker.ts"
 
@@ -10,7 +10,7 @@ export interface Peer {
   readonly protocol: "tus" | "form"
   readonly port: number
   cpu(): number
-  /** Removes what it stored that takes room. */
+  /** Empties what it stored that takes room. */
   empty(): void
   stop(): Promise<void>
 }
@@ -65,10 +65,7 @@ export const startPeers = async (): Promise<{
         protocol,
         port,
         cpu: () => cpuMicros(worker.pid),
-        empty: () => {
-          for (const name of readdirSync(storage))
-            if (takesRoom(statSync(join(storage, name)).size)) rmSync(join(storage, name))
-        },
+        empty: () => emptyFiles(storage),
         stop: worker.stop,
       })
     } catch (error) {

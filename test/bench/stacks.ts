@@ -19,6 +19,8 @@ export interface Stack {
   readonly databaseUrl: string | undefined
   readonly redisUrl: string | undefined
   readonly streamKey: string
+  /** Where its artifacts are, when they are files. */
+  readonly filesFolder: string
   /** Of the nodes, the database with its backends, and Redis; µs so far. */
   cpu(): number
   /** The same, apart. */
@@ -67,6 +69,7 @@ const makeStack = (
     databaseUrl: env["DATABASE_URL"],
     redisUrl: env["REDIS_URL"],
     streamKey,
+    filesFolder: join(env["DATA_DIR"] ?? "", "blobs"),
     cpu: () => pids.reduce((sum, [, pid]) => sum + cpuMicros(pid), 0),
     cpuByProcess: () => Object.fromEntries(pids.map(([who, pid]) => [who, cpuMicros(pid)])),
     tenants: (count) =>

@@ -1,8 +1,7 @@
-import { rmSync } from "node:fs"
 import { join } from "node:path"
 import type { Tenant } from "../../faults/plane.ts"
-import { type Bench, compare, KiB, label, loadOn, MiB, onStack, removeMade, type Site, titled } from "../bench.ts"
-import { takesRoom } from "../ceilings.ts"
+import { type Bench, compare, KiB, label, loadOn, MiB, onStack, type Site, titled } from "../bench.ts"
+import { emptyFiles, takesRoom } from "../ceilings.ts"
 import type { Peer } from "../peers.ts"
 import { formPosting, publishing, putting, tusCreating } from "../requests.ts"
 import type { Contender } from "../rounds.ts"
@@ -20,8 +19,8 @@ const published = (
 ): Contender => {
   const requests = tenants.map((tenant) => publishing(tenant, bytes))
   return {
-    ...loadOn(bench, onStack(site, name), { clients, requests, keepIds: takesRoom(bytes) }),
-    after: (made) => removeMade(bench, site, tenants, made),
+    ...loadOn(bench, onStack(site, name), { clients, requests }),
+    ...(takesRoom(bytes) && { after: async () => emptyFiles(site.stack.filesFolder) }),
   }
 }
 
@@ -47,7 +46,7 @@ const durableFiles = ({ filesFolder, loops }: Bench, bytes: number, clients: num
   return {
     name: "disk: write, fdatasync, rename, sync of the folder",
     kind: "ceiling",
-    ...(takesRoom(bytes) && { after: async () => rmSync(folder, { recursive: true }) }),
+    ...(takesRoom(bytes) && { after: async () => emptyFiles(folder) }),
     run: (seconds) => loops.run({ kind: "durable-files", folder, bytes, clients, seconds }),
   }
 }
