@@ -68,7 +68,7 @@ export const readOptions = (args: ReadonlyArray<string>): Options => {
     only: values.only.split(",").filter(Boolean),
     match: values.match,
     profile: values.profile,
-    soak: Math.ceil(positive("soak", values.soak, quick ? 300 : 20_000)),
+    soak: Math.ceil(positive("soak", values.soak, quick ? 300 : 40_000)),
     rgw: values.rgw ?? !quick,
     peers: values.peers ?? !quick,
   }
