@@ -31,7 +31,7 @@ export const usage = `npm run bench -- [options]
   --only A,B       parts: publish read events list node pods s3 small
   --match TEXT     of these only the groups whose title holds the text, such as "publish 4 KiB, 16"
   --profile        write a CPU profile of the production node, warm-up included, into DIR/profile, and print shares
-  --soak N         requests for the memory's slope (20000)
+  --soak N         requests for the memory's slope (40000)
   --rgw, --no-rgw  with or without a real S3 server (with; quick: without)
   --no-peers       without servers from npm (quick: without)`
 
