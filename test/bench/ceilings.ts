@@ -19,8 +19,11 @@ export const takesRoom = (bytes: number): boolean => bytes >= 1024 * 1024
 /** Cuts to nothing what takes room in a folder and those below it; with a prefix, of files whose names begin so. */
 export const emptyFiles = (folder: string, prefix = ""): void => {
   for (const entry of readdirSync(folder, { withFileTypes: true, recursive: true })) {
+    if (!entry.isFile() || !entry.name.startsWith(prefix)) continue
     const path = join(entry.parentPath, entry.name)
-    if (entry.isFile() && entry.name.startsWith(prefix) && takesRoom(statSync(path).size)) truncateSync(path)
+    // A node may be tidying up meanwhile.
+    const found = statSync(path, { throwIfNoEntry: false })
+    if (found !== undefined && takesRoom(found.size)) truncateSync(path)
   }
 }
 
