@@ -91,7 +91,7 @@ export const must = async (bench: Bench, job: Omit<HttpJob, "kind">): Promise<Jo
  * A process compiles what it runs often only after thousands of requests; one that serves for days has done so. The
  * same for all: so many requests, or so many seconds.
  */
-const enough = ({ quick }: Options) => (quick ? { atMost: 32, seconds: 1 } : { atMost: 6000, seconds: 8 })
+const enough = ({ quick }: Options) => (quick ? { atMost: 32, seconds: 1 } : { atMost: 5000, seconds: 6 })
 
 /** Warms servers up that are not the product. */
 export const warmUpOthers = async (bench: Bench): Promise<void> => {

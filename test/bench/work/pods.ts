@@ -51,7 +51,7 @@ export const pods = async (bench: Bench): Promise<void> => {
         }
         const found = await measure(
           { title, bytes: 4 * KiB, clients, contenders: title === asMuchInAll ? [ours, share] : [ours] },
-          { rounds, seconds: quick ? seconds : 2, warmUpSeconds: () => 0.1 },
+          { rounds, seconds: quick ? seconds : 1.5, warmUpSeconds: () => 0.1 },
         )
         for (const each of found) {
           console.log(

@@ -6,8 +6,12 @@ import type { Peer } from "../peers.ts"
 import { formPosting, publishing, putting, tusCreating } from "../requests.ts"
 import type { Contender } from "../rounds.ts"
 
-/** What a turn of files that take room writes, roughly, in bytes: so much memory is in hand before it. */
-const turnWrites = 1536 * MiB
+/**
+ * What a turn of files that take room writes at the most, roughly, in bytes: so much memory is in hand before it. Large
+ * ones are one each, or a few when they come one at a time.
+ */
+const turnWrites = (bytes: number, clients: number): number =>
+  bytes === MiB ? 384 * MiB : Math.max(512 * MiB, bytes * clients + 128 * MiB)
 
 const published = (
   bench: Bench,
@@ -76,7 +80,7 @@ export const publish = async (bench: Bench): Promise<void> => {
     : [
         [4 * KiB, [1, 16, 64]],
         [64 * KiB, [16]],
-        [MiB, [1, 16]],
+        [MiB, [16]],
         [64 * MiB, [1, 16]],
         [512 * MiB, [1]],
       ]
@@ -96,7 +100,7 @@ export const publish = async (bench: Bench): Promise<void> => {
             ...(clients === 16 ? [durableFiles(bench, bytes, clients)] : []),
             ...(bytes === 4 * KiB && clients === 16 ? inserts(bench, clients) : []),
           ]
-      const warm = async () => void (await bench.loops.ask({ kind: "warm-memory", bytes: turnWrites }))
+      const warm = async () => void (await bench.loops.ask({ kind: "warm-memory", bytes: turnWrites(bytes, clients) }))
       await compare(bench, {
         title: titled(`publish ${label(bytes)}`, clients),
         bytes,
