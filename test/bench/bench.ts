@@ -81,8 +81,8 @@ export const compare = async (bench: Bench, group: Group, pace: { readonly secon
 }
 
 /** A job that is no measurement: any error ends the run. */
-export const must = async (bench: Bench, job: Omit<HttpJob, "kind">): Promise<JobResult> => {
-  const result = await bench.load.run({ kind: "http", ...job })
+export const must = async ({ load }: Pick<Bench, "load">, job: Omit<HttpJob, "kind">): Promise<JobResult> => {
+  const result = await load.run({ kind: "http", ...job })
   if (result.errorCount > 0) throw new Error(`preparing failed ${result.errorCount} times: ${result.errors[0]}`)
   return result
 }

@@ -28,7 +28,7 @@ export const usage = `npm run bench -- [options]
   --rounds N       rounds of each comparison (3)
   --seconds S      length of one turn in a round (0.4)
   --pods 1,2,4     the numbers of pods to compare
-  --only A,B       parts: publish read events list node pods s3 small
+  --only A,B       parts: node publish read events list pods s3 soak small
   --match TEXT     of these only the groups whose title holds the text, such as "publish 4 KiB, 16"
   --profile        write a CPU profile of the production node, warm-up included, into DIR/profile, and print shares
   --soak N         requests for the memory's slope (40000)
@@ -64,7 +64,10 @@ export const readOptions = (args: ReadonlyArray<string>): Options => {
     rounds: Math.ceil(positive("rounds", values.rounds, quick ? 1 : 3)),
     seconds: positive("seconds", values.seconds, quick ? 0.15 : 0.4),
     out: resolve(values.out),
-    pods: (values.pods ?? (quick ? "2" : "1,2,4")).split(",").map((pods) => positive("pods", pods, 1)),
+    pods: (values.pods ?? (quick ? "2" : "1,2,4"))
+      .split(",")
+      .map((pods) => positive("pods", pods, 1))
+      .toSorted((a, b) => a - b),
     only: values.only.split(",").filter(Boolean),
     match: values.match,
     profile: values.profile,

@@ -19,17 +19,19 @@ import { publish } from "./work/publish.ts"
 import { read, readSizes } from "./work/read.ts"
 import { s3 } from "./work/s3.ts"
 import { small } from "./work/small.ts"
+import { soak } from "./work/soak.ts"
 import { startWorker } from "./worker.ts"
 
-/** In their order: `small` deletes thousands of files, for which those after it would pay. */
+/** In their order: for `node` the nodes have done nothing large yet, `small` deletes thousands of files, for which those after it would pay. */
 const parts: Readonly<Record<string, (bench: Bench) => Promise<void>>> = {
+  node,
   publish,
   read,
   events,
   list,
-  node,
   pods,
   s3,
+  soak,
   small,
 }
 
@@ -61,15 +63,17 @@ const run = async (
     ends.push(async () => files.remove())
     const bare = keep(await startBareNode(files.path))
     const nginx = options.peers ? await startNginx(files.path) : "left out of this run"
-    const found = options.peers && names.includes("publish") ? keep(await startPeers()) : undefined
+    const [found, production, embedded] = await Promise.all([
+      options.peers && names.includes("publish") ? startPeers().then(keep) : undefined,
+      site(() => startProduction({ profileFolder: options.profile ? join(options.out, "profile") : undefined })),
+      site(startEmbedded),
+    ])
     const bench: Bench = {
       options,
       load: keep(startWorker("load.ts")),
       loops: keep(startWorker("loops.ts")),
-      production: await site(() =>
-        startProduction({ profileFolder: options.profile ? join(options.out, "profile") : undefined }),
-      ),
-      embedded: await site(startEmbedded),
+      production,
+      embedded,
       bare,
       nginx: typeof nginx === "string" ? undefined : keep(nginx),
       peers: found?.peers ?? [],
@@ -84,7 +88,7 @@ const run = async (
       errors: [],
     }
     // Parts that start nodes of their own leave these alone.
-    if (names.some((name) => !["node", "pods", "s3"].includes(name))) {
+    if (names.some((name) => !["pods", "s3"].includes(name))) {
       for (const each of [bench.production, bench.embedded]) await warmUp(bench, each)
       await warmUpOthers(bench)
       console.log(`warmed up after ${((performance.now() - began) / 1000).toFixed(1)} s`)

@@ -14,6 +14,7 @@ import { cpuMicros } from "./procfs.ts"
 export interface Stack {
   readonly name: string
   readonly nodes: ReadonlyArray<ProductNode>
+  /** Of the nodes, in their order. */
   readonly ports: ReadonlyArray<number>
   /** As its superuser, for seeding; absent on the embedded stack, as `redisUrl` is. */
   readonly databaseUrl: string | undefined
@@ -31,8 +32,14 @@ export interface Stack {
   dispose(): Promise<void>
 }
 
+export interface ProductionStack extends Stack {
+  /** Starts nodes until there are so many; of a clustered stack only. */
+  grow(count: number): Promise<void>
+}
+
 export interface StackOptions {
-  readonly pods?: number
+  /** Its nodes are pods of a cluster, at first one. */
+  readonly clustered?: boolean
   readonly s3?: S3Server
   /** Each node writes a CPU profile there when it stops. */
   readonly profileFolder?: string | undefined
@@ -61,17 +68,19 @@ const makeStack = (
   dispose: () => Promise<void>,
 ): Stack => {
   const adminKey = env["BOOTSTRAP_API_KEY"] ?? ""
-  const pids = [...nodes.map(({ pid }, index) => [`node ${index + 1}`, pid] as const), ...Object.entries(servers)]
+  const pids = () => [...nodes.map(({ pid }, index) => [`node ${index + 1}`, pid] as const), ...Object.entries(servers)]
   return {
     name,
     nodes,
-    ports: nodes.map(portOf),
+    get ports() {
+      return nodes.map(portOf)
+    },
     databaseUrl: env["DATABASE_URL"],
     redisUrl: env["REDIS_URL"],
     streamKey,
     filesFolder: join(env["DATA_DIR"] ?? "", "blobs"),
-    cpu: () => pids.reduce((sum, [, pid]) => sum + cpuMicros(pid), 0),
-    cpuByProcess: () => Object.fromEntries(pids.map(([who, pid]) => [who, cpuMicros(pid)])),
+    cpu: () => pids().reduce((sum, [, pid]) => sum + cpuMicros(pid), 0),
+    cpuByProcess: () => Object.fromEntries(pids().map(([who, pid]) => [who, cpuMicros(pid)])),
     tenants: (count) =>
       Promise.all(
         Array.from({ length: count }, () => makeTenant(nodes[0]?.baseUrl ?? "", adminKey, { quotaBytes: TiB })),
@@ -94,8 +103,12 @@ const makeStack = (
 const ownPorts = async () => ({ METRICS_PORT: String(await freePort()) })
 const runnerPorts = async () => ({ RUNNER_HOST: "127.0.0.1", RUNNER_PORT: String(await freePort()) })
 
-/** Postgres with fsync on over its Unix socket, Redis, files or S3, and that many nodes. */
-export const startProduction = async ({ pods = 1, profileFolder, s3 }: StackOptions = {}): Promise<Stack> => {
+/** Postgres with fsync on over its Unix socket, Redis, files or S3, and a node. */
+export const startProduction = async ({
+  clustered = false,
+  profileFolder,
+  s3,
+}: StackOptions = {}): Promise<ProductionStack> => {
   const [postgres, redis] = await Promise.all([startPostgres(), startRedis()])
   const home = privateDir("bench")
   const dataDir = join(home.path, "data")
@@ -113,16 +126,22 @@ export const startProduction = async ({ pods = 1, profileFolder, s3 }: StackOpti
   await run(process.execPath, ["src/migrate.ts"], { cwd: root, env: { ...base, ...env } })
   if (profileFolder !== undefined) env["NODE_OPTIONS"] = `--cpu-prof --cpu-prof-dir=${profileFolder}`
   const nodes: Array<ProductNode> = []
-  for (let pod = 0; pod < pods; pod++)
-    nodes.push(await startNode({ env: { ...env, ...(await ownPorts()), ...(pods > 1 && (await runnerPorts())) } }))
+  const add = async () => {
+    nodes.push(await startNode({ env: { ...env, ...(await ownPorts()), ...(clustered && (await runnerPorts())) } }))
+  }
+  await add()
   const servers = {
     postgres: Number(readFileSync(join(postgres.dataDir, "postmaster.pid"), "utf8").split("\n")[0]),
     redis: await redisPid(redis.url),
   }
-  return makeStack(s3 ? "production, S3" : "production", env, nodes, servers, async () => {
+  const stack = makeStack(s3 ? "production, S3" : "production", env, nodes, servers, async () => {
     await Promise.all([postgres.dispose(), redis.dispose()])
     home.remove()
   })
+  const grow = async (count: number) => {
+    while (nodes.length < count) await add()
+  }
+  return Object.assign(stack, { grow })
 }
 
 /** One process and one folder. */

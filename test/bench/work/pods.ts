@@ -9,7 +9,7 @@ const asMuchInAll = "publish 4 KiB, as much in all, by pods"
 export const podGroups = [eachAsMuch, asMuchInAll]
 
 /**
- * What one publish costs all processes together over 1, 2 and 4 pods that share a database. With as much for each pod:
+ * What one publish costs all processes together over 1, 2 and 4 pods of one cluster, which grows. With as much for each pod:
  * what is paid for capacity that is added, a tenth of the full load of one. With as much in all, half of that load: what
  * is paid for spreading the same work; bare Node with what one of the pods gets shows how much of that is the machine's,
  * for a process that sleeps costs its waking. More would be processes in each other's way, for there are more than cores.
@@ -19,12 +19,16 @@ export const pods = async (bench: Bench): Promise<void> => {
   const bare = { ports: [bench.bare.port], clients: 16, requests: [putting("/store-sync", 4 * KiB)] }
   let full: number | undefined
   await must(bench, { ...bare, seconds: 60, atMost: quick ? 32 : 3000 })
-  for (const count of bench.options.pods) {
-    const stack = await startProduction({ pods: count })
-    try {
-      const requests = (await stack.tenants(16)).map((tenant) => publishing(tenant, 4 * KiB))
-      const most = (quick ? 32 : 2000) * count
-      await must(bench, { ports: stack.ports, clients: 16 * count, seconds: 60, atMost: most, requests })
+  const stack = await startProduction({ clustered: true })
+  try {
+    const requests = (await stack.tenants(16)).map((tenant) => publishing(tenant, 4 * KiB))
+    let warm = 0
+    for (const count of bench.options.pods) {
+      await stack.grow(count)
+      const cold = stack.ports.slice(warm)
+      const most = (quick ? 32 : 2000) * cold.length
+      await must(bench, { ports: cold, clients: 16 * cold.length, seconds: 60, atMost: most, requests })
+      warm = count
       if (full === undefined) {
         const job = { kind: "http", ports: stack.ports, clients: 16, seconds: quick ? 0.3 : 2, requests } as const
         const { requests: done, seconds: took } = await bench.load.run(job)
@@ -70,8 +74,8 @@ export const pods = async (bench: Bench): Promise<void> => {
           value: (100 * (spent[who] ?? 0)) / Math.max(1, total),
           unit: "%",
         })
-    } finally {
-      await stack.dispose()
     }
+  } finally {
+    await stack.dispose()
   }
 }

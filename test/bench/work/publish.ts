@@ -110,7 +110,9 @@ export const publish = async (bench: Bench): Promise<void> => {
           ours(production, large || clients === 1 ? "production" : "production, 16 projects", large ? 1 : 16),
           ...(clients === (large ? 1 : 16) && bytes <= 64 * MiB ? [ours(embedded, "embedded", large ? 1 : 16)] : []),
           ...peers
-            .filter(({ protocol }) => (clients === 16 && !large) || protocol === "tus")
+            .filter(({ protocol }) =>
+              large ? clients === 1 && bytes === 64 * MiB && protocol === "tus" : clients === 16 || protocol === "tus",
+            )
             .map((each) => peer(bench, each, bytes, clients)),
           ...ceilings,
         ].map((each) => (takesRoom(bytes) && !quick ? { ...each, before: warm } : each)),
