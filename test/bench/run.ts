@@ -22,7 +22,10 @@ import { small } from "./work/small.ts"
 import { soak } from "./work/soak.ts"
 import { startWorker } from "./worker.ts"
 
-/** In their order: for `node` the nodes have done nothing large yet, `small` deletes thousands of files, for which those after it would pay. */
+/**
+ * In their order: for `node` the nodes that the parts share have done nothing large yet; `small` deletes thousands of
+ * files, for which those after it would pay.
+ */
 const parts: Readonly<Record<string, (bench: Bench) => Promise<void>>> = {
   node,
   publish,

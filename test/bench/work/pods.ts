@@ -9,10 +9,11 @@ const asMuchInAll = "publish 4 KiB, as much in all, by pods"
 export const podGroups = [eachAsMuch, asMuchInAll]
 
 /**
- * What one publish costs all processes together over 1, 2 and 4 pods of one cluster, which grows. With as much for each pod:
- * what is paid for capacity that is added, a tenth of the full load of one. With as much in all, half of that load: what
- * is paid for spreading the same work; bare Node with what one of the pods gets shows how much of that is the machine's,
- * for a process that sleeps costs its waking. More would be processes in each other's way, for there are more than cores.
+ * What one publish costs all processes together over 1, 2 and 4 pods of one cluster, which grows: the pods that come are
+ * warmed up, those that are there have run longer. With as much for each pod: what is paid for capacity that is added, a
+ * tenth of the full load of one. With as much in all, half of that load: what is paid for spreading the same work; bare
+ * Node with what one of the pods gets shows how much of that is the machine's, for a process that sleeps costs its
+ * waking. More would be processes in each other's way, for there are more than cores.
  */
 export const pods = async (bench: Bench): Promise<void> => {
   const { quick, rounds, seconds } = bench.options

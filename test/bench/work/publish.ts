@@ -89,6 +89,8 @@ export const publish = async (bench: Bench): Promise<void> => {
       const ours = (site: Site, name: string, count: number) =>
         published(bench, site, name, site.tenants.slice(0, count), bytes, clients)
       const large = bytes >= 16 * MiB
+      const allPeers = clients === 16 && !large
+      const tus = !large || (bytes === 64 * MiB && clients === 1)
       const ceilings = large
         ? [
             bare(bench, "hash, write", "/store", bytes, clients),
@@ -110,9 +112,7 @@ export const publish = async (bench: Bench): Promise<void> => {
           ours(production, large || clients === 1 ? "production" : "production, 16 projects", large ? 1 : 16),
           ...(clients === (large ? 1 : 16) && bytes <= 64 * MiB ? [ours(embedded, "embedded", large ? 1 : 16)] : []),
           ...peers
-            .filter(({ protocol }) =>
-              large ? clients === 1 && bytes === 64 * MiB && protocol === "tus" : clients === 16 || protocol === "tus",
-            )
+            .filter(({ protocol }) => allPeers || (tus && protocol === "tus"))
             .map((each) => peer(bench, each, bytes, clients)),
           ...ceilings,
         ].map((each) => (takesRoom(bytes) && !quick ? { ...each, before: warm } : each)),

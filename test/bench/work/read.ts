@@ -7,7 +7,11 @@ export const readSizes = (quick: boolean): ReadonlyArray<number> =>
   quick ? [4 * KiB, MiB, 64 * MiB] : [4 * KiB, 64 * KiB, MiB, 64 * MiB, 512 * MiB]
 
 /** One artifact of that size in the stack's first project; returns its id. */
-export const makeArtifact = async (bench: Bench, { stack, tenants }: Site, bytes: number): Promise<string> => {
+export const makeArtifact = async (
+  bench: Pick<Bench, "load">,
+  { stack, tenants }: Site,
+  bytes: number,
+): Promise<string> => {
   const [tenant] = tenants
   if (tenant === undefined) throw new Error("the stack has no project")
   const { made } = await must(bench, {

@@ -7,10 +7,11 @@ import { makeArtifact } from "./read.ts"
 const parts = 20
 
 /** Whether memory after many requests is what it was after the first of them. */
-const slope = async (bench: Bench, { stack, tenants }: Site, load: Worker, id: string): Promise<void> => {
-  const { name, nodes, ports } = stack
+const slope = async (bench: Bench, site: Site, load: Worker): Promise<void> => {
+  const { name, nodes, ports } = site.stack
   const { soak } = bench.options
-  const requests = tenants
+  const id = await makeArtifact({ load }, site, 4 * KiB)
+  const requests = site.tenants
     .slice(0, 1)
     .flatMap((tenant) => [
       publishing(tenant, 4 * KiB),
@@ -35,12 +36,10 @@ const slope = async (bench: Bench, { stack, tenants }: Site, load: Worker, id: s
 
 /** Memory of the nodes that the parts share, which have done much by now; both at the same time, for no time is taken. */
 export const soak = async (bench: Bench): Promise<void> => {
-  const { embedded, load, production } = bench
-  const second = startWorker("load.ts")
+  const other = startWorker("load.ts")
   try {
-    const ids = [await makeArtifact(bench, production, 4 * KiB), await makeArtifact(bench, embedded, 4 * KiB)]
-    await Promise.all([slope(bench, production, load, ids[0] ?? ""), slope(bench, embedded, second, ids[1] ?? "")])
+    await Promise.all([slope(bench, bench.production, bench.load), slope(bench, bench.embedded, other)])
   } finally {
-    await second.stop()
+    await other.stop()
   }
 }
