@@ -3,6 +3,7 @@ import type { BareNode, BareServer } from "./ceilings.ts"
 import type { HttpJob, JobResult, Made, RequestSpec } from "./jobs.ts"
 import type { Options } from "./options.ts"
 import type { NotRun, Peer } from "./peers.ts"
+import type { CpuMicros } from "./procfs.ts"
 import { deleting, describing, formPosting, getting, publishing, putting, reading, tusCreating } from "./requests.ts"
 import { type Contender, type Group, measure, type Series } from "./rounds.ts"
 import type { Stack } from "./stacks.ts"
@@ -129,7 +130,7 @@ export const warmUp = async (bench: Bench, { stack, tenants }: Site): Promise<vo
 /** The requests of one server, as a contender. */
 export const loadOn = (
   bench: Bench,
-  who: Pick<Contender, "name" | "kind"> & { readonly cpu?: () => number; readonly ports: ReadonlyArray<number> },
+  who: Pick<Contender, "name" | "kind"> & { readonly cpu?: () => CpuMicros; readonly ports: ReadonlyArray<number> },
   job: { readonly clients: number; readonly requests: ReadonlyArray<RequestSpec>; readonly keepIds?: boolean },
 ): Contender => ({
   name: who.name,

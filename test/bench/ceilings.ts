@@ -2,14 +2,14 @@ import { closeSync, ftruncateSync, openSync, readdirSync, statSync, truncateSync
 import { join } from "node:path"
 import { freePort } from "../support/ports.ts"
 import { inPath, privateDir, run, spawnRecorded, waitForHttp200 } from "../support/processes.ts"
-import { cpuMicros } from "./procfs.ts"
+import { type CpuMicros, cpuMicros } from "./procfs.ts"
 import { startWorker } from "./worker.ts"
 
 /** A server that answers HTTP on loopback, with files to send and a folder to fill. */
 export interface BareServer {
   readonly name: string
   readonly port: number
-  cpu(): number
+  cpu(): CpuMicros
   stop(): Promise<void>
 }
 
@@ -52,7 +52,7 @@ export const startBareNode = async (folder: string): Promise<BareNode> => {
   return {
     name: "bare Node",
     port,
-    cpu: () => cpuMicros(worker.pid),
+    cpu: () => ({ server: cpuMicros(worker.pid) }),
     empty: () => emptyFiles(folder, "stored-"),
     stop: worker.stop,
   }
@@ -109,7 +109,7 @@ export const startNginx = async (folder: string): Promise<BareServer | string> =
   return {
     name: "nginx",
     port,
-    cpu: () => cpuMicros(server.pid),
+    cpu: () => ({ server: cpuMicros(server.pid) }),
     stop: async () => {
       await server.end("SIGTERM")
       home.remove()

@@ -2,14 +2,14 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { privateDir, sleep, spawnRecorded } from "../support/processes.ts"
 import { emptyFiles } from "./ceilings.ts"
-import { cpuMicros } from "./procfs.ts"
+import { type CpuMicros, cpuMicros } from "./procfs.ts"
 import { startWorker } from "./worker.ts"
 
 export interface Peer {
   readonly name: string
   readonly protocol: "tus" | "form"
   readonly port: number
-  cpu(): number
+  cpu(): CpuMicros
   /** Empties what it stored that takes room. */
   empty(): void
   stop(): Promise<void>
@@ -64,7 +64,7 @@ export const startPeers = async (): Promise<{
         name: `${title} ${version}`,
         protocol,
         port,
-        cpu: () => cpuMicros(worker.pid),
+        cpu: () => ({ server: cpuMicros(worker.pid) }),
         empty: () => emptyFiles(storage),
         stop: worker.stop,
       })

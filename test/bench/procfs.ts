@@ -23,6 +23,9 @@ export const cpuMicros = (pid: number): number => {
   }
 }
 
+/** CPU so far by process, µs. */
+export type CpuMicros = Readonly<Record<string, number>>
+
 const statusBytes = (pid: number, field: string): number =>
   Number(new RegExp(`${field}:\\s+(\\d+) kB`).exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0) * 1024
 

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, statSync } from "node:fs"
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs"
 import { join } from "node:path"
 
 interface Frame {
@@ -40,6 +40,7 @@ const nameOf = (frame: Frame, parent: string): string => {
 
 /** Shares of the busy time of a process's main thread, the largest first, from the largest profile in a folder. */
 export const shares = (folder: string): ReadonlyArray<readonly [string, number]> => {
+  if (!existsSync(folder)) return []
   const [largest] = readdirSync(folder)
     .filter((name) => name.endsWith(".cpuprofile"))
     .map((name) => join(folder, name))

@@ -17,13 +17,19 @@ export interface Results {
 
 /** Three digits, whatever the size. */
 export const digits = (value: number): string =>
-  value >= 100 ? Math.round(value).toLocaleString("en") : value.toPrecision(value >= 10 ? 3 : 2)
+  value === 0 ? "0" : value >= 100 ? Math.round(value).toLocaleString("en") : value.toPrecision(value >= 10 ? 3 : 2)
 
 const table = (head: ReadonlyArray<string>, rows: ReadonlyArray<ReadonlyArray<string>>): string => {
   const widths = head.map((title, column) => Math.max(title.length, ...rows.map((row) => (row[column] ?? "").length)))
   const line = (cells: ReadonlyArray<string>) =>
     `| ${cells.map((cell, column) => (column === 0 ? cell.padEnd(widths[0] ?? 0) : cell.padStart(widths[column] ?? 0))).join(" | ")} |`
   return [line(head), `|${widths.map((width) => "-".repeat(width + 2)).join("|")}|`, ...rows.map(line)].join("\n")
+}
+
+const cpuOf = ({ cpuMicrosByProcess, cpuMicrosPerRequest }: Series): string => {
+  if (cpuMicrosPerRequest === undefined) return ""
+  const parts = Object.entries(cpuMicrosByProcess).map(([who, micros]) => `${who} ${digits(micros)}`)
+  return `${digits(cpuMicrosPerRequest)}${parts.length > 1 ? ` (${parts.join(", ")})` : ""}`
 }
 
 const seriesTable = (series: ReadonlyArray<Series>): string => {
@@ -39,7 +45,7 @@ const seriesTable = (series: ReadonlyArray<Series>): string => {
           each.bytes > 0 ? digits((each.median * each.bytes) / 1e6) : "",
           digits(each.p50Micros / 1000),
           digits(each.p99Micros / 1000),
-          each.cpuMicrosPerRequest === undefined ? "" : digits(each.cpuMicrosPerRequest),
+          cpuOf(each),
           `${Math.round(each.generatorShare * 100)} %`,
           String(each.errorCount),
         ])

@@ -1,4 +1,5 @@
 import type { JobResult, Made } from "./jobs.ts"
+import type { CpuMicros } from "./procfs.ts"
 
 export type Kind = "product" | "ceiling" | "peer"
 
@@ -8,8 +9,8 @@ export interface Contender {
   run(seconds: number): Promise<JobResult>
   /** Off the clock: make what the run needs. */
   before?(): Promise<void>
-  /** CPU of all its server processes so far, µs. */
-  cpu?(): number
+  /** Of its server processes. */
+  cpu?(): CpuMicros
   /** Off the clock: throw away what it left behind. */
   after?(made: ReadonlyArray<Made>): Promise<void>
 }
@@ -42,6 +43,8 @@ export interface Series extends Spread {
   readonly p99Micros: number
   /** Of the servers; absent where there is none to look at. */
   readonly cpuMicrosPerRequest: number | undefined
+  /** The same, apart. */
+  readonly cpuMicrosByProcess: CpuMicros
   /** Of one core, of the load generator while it ran. */
   readonly generatorShare: number
   readonly errorCount: number
@@ -78,17 +81,18 @@ export const measure = async (group: Group, pace: Pace): Promise<ReadonlyArray<S
     latencies: new Array<number>(),
     errors: new Array<string>(),
     errorCount: 0,
-    cpu: 0,
+    cpu: new Map<string, number>(),
     generator: 0,
     seconds: 0,
   }))
   const run = async (each: (typeof taken)[number], seconds: number, counted: boolean) => {
     const { contender } = each
     await contender.before?.()
-    const before = contender.cpu?.() ?? 0
+    const before = contender.cpu?.() ?? {}
     const result = await contender.run(seconds)
     if (counted) {
-      each.cpu += (contender.cpu?.() ?? 0) - before
+      for (const [who, micros] of Object.entries(contender.cpu?.() ?? {}))
+        each.cpu.set(who, (each.cpu.get(who) ?? 0) + micros - (before[who] ?? 0))
       each.samples.push(result.requests / result.seconds)
       for (const latency of result.latencyMicros) each.latencies.push(latency)
       each.generator += result.workerCpuMicros
@@ -105,6 +109,7 @@ export const measure = async (group: Group, pace: Pace): Promise<ReadonlyArray<S
   for (let round = 0; round < pace.rounds; round++) for (const each of taken) await run(each, pace.seconds, true)
   return taken.map(({ contender, cpu, errorCount, errors, generator, latencies, samples, seconds }) => {
     const sorted = latencies.toSorted((a, b) => a - b)
+    const cpuEach = [...cpu].map(([who, micros]) => [who, micros / Math.max(1, sorted.length)] as const)
     return {
       ...spread(samples),
       group: group.title,
@@ -116,7 +121,8 @@ export const measure = async (group: Group, pace: Pace): Promise<ReadonlyArray<S
       requests: sorted.length,
       p50Micros: percentile(sorted, 0.5),
       p99Micros: percentile(sorted, 0.99),
-      cpuMicrosPerRequest: contender.cpu === undefined ? undefined : cpu / Math.max(1, sorted.length),
+      cpuMicrosPerRequest: contender.cpu && cpuEach.reduce((sum, [, micros]) => sum + micros, 0),
+      cpuMicrosByProcess: Object.fromEntries(cpuEach),
       generatorShare: generator / 1e6 / Math.max(1e-9, seconds),
       errorCount,
       errors: errors.slice(0, 5),

@@ -145,11 +145,15 @@ const main = async (): Promise<number> => {
   }
   const bench = await run(options, chosen(options), keepResults)
   console.log(`\n${keepResults(bench)}\n\nWritten to ${options.out}.`)
-  if (options.profile) {
-    console.log("\nWhere the main thread of the shared production node spent its time:")
-    for (const [what, share] of shares(join(options.out, "profile")))
-      console.log(`  ${(share * 100).toFixed(1).padStart(5)} %  ${what}`)
-  }
+  if (options.profile)
+    for (const [folder, who] of [
+      ["profile", "shared production node"],
+      ["profile-s3", "node over S3"],
+    ] as const) {
+      const found = shares(join(options.out, folder))
+      if (found.length > 0) console.log(`\nWhere the main thread of the ${who} spent its time:`)
+      for (const [what, share] of found) console.log(`  ${(share * 100).toFixed(1).padStart(5)} %  ${what}`)
+    }
   return bench.errors.length === 0 ? 0 : 1
 }
 

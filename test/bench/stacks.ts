@@ -9,7 +9,7 @@ import { startPostgres } from "../support/postgres.ts"
 import { privateDir, run } from "../support/processes.ts"
 import { startRedis } from "../support/redis.ts"
 import { s3Environment, type S3Server } from "../support/s3.ts"
-import { cpuMicros } from "./procfs.ts"
+import { type CpuMicros, cpuMicros } from "./procfs.ts"
 
 export interface Stack {
   readonly name: string
@@ -22,10 +22,8 @@ export interface Stack {
   readonly streamKey: string
   /** Where its artifacts are, when they are files. */
   readonly filesFolder: string
-  /** Of the nodes, the database with its backends, and Redis; µs so far. */
-  cpu(): number
-  /** The same, apart. */
-  cpuByProcess(): Readonly<Record<string, number>>
+  /** Of all nodes together, of the database with its backends, and of Redis. */
+  cpu(): CpuMicros
   tenants(count: number): Promise<ReadonlyArray<Tenant>>
   /** One more node over the same dependencies; resolves with the time from spawning to ready, in seconds. */
   coldStart(): Promise<number>
@@ -68,7 +66,6 @@ const makeStack = (
   dispose: () => Promise<void>,
 ): Stack => {
   const adminKey = env["BOOTSTRAP_API_KEY"] ?? ""
-  const pids = () => [...nodes.map(({ pid }, index) => [`node ${index + 1}`, pid] as const), ...Object.entries(servers)]
   return {
     name,
     nodes,
@@ -79,8 +76,10 @@ const makeStack = (
     redisUrl: env["REDIS_URL"],
     streamKey,
     filesFolder: join(env["DATA_DIR"] ?? "", "blobs"),
-    cpu: () => pids().reduce((sum, [, pid]) => sum + cpuMicros(pid), 0),
-    cpuByProcess: () => Object.fromEntries(pids().map(([who, pid]) => [who, cpuMicros(pid)])),
+    cpu: () => ({
+      node: nodes.reduce((sum, { pid }) => sum + cpuMicros(pid), 0),
+      ...Object.fromEntries(Object.entries(servers).map(([who, pid]) => [who, cpuMicros(pid)])),
+    }),
     tenants: (count) =>
       Promise.all(
         Array.from({ length: count }, () => makeTenant(nodes[0]?.baseUrl ?? "", adminKey, { quotaBytes: TiB })),

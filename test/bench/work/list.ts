@@ -90,7 +90,7 @@ export const list = async (bench: Bench): Promise<void> => {
           bench,
           { title: `list 100, ${filter}, ${page} page`, bytes: 0, clients: 1, contenders },
           // Where the target is a ratio of two p99s, enough pages for the p99 not to be that of one or two pauses.
-          { seconds: bench.options.quick ? 0.1 : filter.startsWith("rare") ? 0.3 : 0.8 },
+          { seconds: bench.options.quick ? 0.1 : filter.startsWith("rare") ? 0.3 : 0.5 },
         )
       }
     await explainShare(bench, client, much)

@@ -35,7 +35,6 @@ export const pods = async (bench: Bench): Promise<void> => {
         const { requests: done, seconds: took } = await bench.load.run(job)
         full = done / took
       }
-      const before = { ...stack.cpuByProcess() }
       for (const [title, rate] of [
         [eachAsMuch, (full / 10) * count],
         [asMuchInAll, full / 2],
@@ -56,7 +55,7 @@ export const pods = async (bench: Bench): Promise<void> => {
         }
         const found = await measure(
           { title, bytes: 4 * KiB, clients, contenders: title === asMuchInAll ? [ours, share] : [ours] },
-          { rounds, seconds: quick ? seconds : 1.5, warmUpSeconds: () => 0.1 },
+          { rounds, seconds: quick ? seconds : 1, warmUpSeconds: () => 0.1 },
         )
         for (const each of found) {
           console.log(
@@ -66,15 +65,6 @@ export const pods = async (bench: Bench): Promise<void> => {
         }
         bench.series.push(...found)
       }
-      const after = stack.cpuByProcess()
-      const spent = Object.fromEntries(Object.entries(after).map(([who, cpu]) => [who, cpu - (before[who] ?? 0)]))
-      const total = Object.values(spent).reduce((sum, cpu) => sum + cpu, 0)
-      for (const who of ["postgres", "redis"])
-        bench.facts.push({
-          name: `CPU share of ${who}, ${count} pods`,
-          value: (100 * (spent[who] ?? 0)) / Math.max(1, total),
-          unit: "%",
-        })
     }
   } finally {
     await stack.dispose()

@@ -97,10 +97,11 @@ export const publish = async (bench: Bench): Promise<void> => {
             bare(bench, "hash, write, sync", "/store-sync", bytes, clients),
           ]
         : [
-            ...(clients === 16 ? [bare(bench, "drain", "/drain", bytes, clients)] : []),
+            ...(clients === 16 && bytes !== 64 * KiB ? [bare(bench, "drain", "/drain", bytes, clients)] : []),
             bare(bench, "hash, write, sync", "/store-sync", bytes, clients),
-            ...(clients === 16 ? [durableFiles(bench, bytes, clients)] : []),
-            ...(bytes === 4 * KiB && clients === 16 ? inserts(bench, clients) : []),
+            ...(bytes === 4 * KiB && clients === 16
+              ? [durableFiles(bench, bytes, clients), ...inserts(bench, clients)]
+              : []),
           ]
       const warm = async () => void (await bench.loops.ask({ kind: "warm-memory", bytes: turnWrites(bytes, clients) }))
       await compare(bench, {

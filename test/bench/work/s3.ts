@@ -1,3 +1,4 @@
+import { join } from "node:path"
 import { orNotRun } from "../../support/backends.ts"
 import { startRgw } from "../../support/rgw.ts"
 import { type Bench, compare, KiB, label, loadOn, MiB, onStack, removeMade, type Site, warmUp } from "../bench.ts"
@@ -14,7 +15,9 @@ export const s3 = async (bench: Bench): Promise<void> => {
     return
   }
   const { accessKeyId, bucket, endpoint, region, secretAccessKey } = server
-  const stack = await startProduction({ s3: server })
+  const { options } = bench
+  const profileFolder = options.profile ? join(options.out, "profile-s3") : undefined
+  const stack = await startProduction({ s3: server, profileFolder })
   try {
     const site: Site = { stack, tenants: await stack.tenants(16) }
     await warmUp(bench, site)
