@@ -3,6 +3,7 @@ import { Effect } from "effect"
 import { Outbox } from "../../services/Outbox.ts"
 import type { ProjectCaller } from "../../src/domain/Principal.ts"
 import type { SourceEvent } from "../../src/domain/SourceEvent.ts"
+import { startingPoint } from "../../src/http/events/EventStream.ts"
 import {
   callerOf,
   freshProject,
@@ -70,6 +71,19 @@ export const outboxSuite = (name: string, subject: SqlLayer, options: SuiteOptio
         yield* publish(yield* newCaller)
         expect(yield* eventsFrom(lastSequence + 1)).toEqual([])
         expect((yield* (yield* Outbox).state).lastSequence).toBe(lastSequence)
+      }),
+    )
+    it.effect("a stream that starts from now starts after all that is read, known to stand in the stream or not", () =>
+      Effect.gen(function* () {
+        const outbox = yield* Outbox
+        const { lastSequence } = yield* settle
+        const caller = yield* newCaller
+        yield* publish(caller)
+        yield* outbox.sequence(100)
+        const after = yield* startingPoint(undefined, undefined)
+        expect(after).toBe(lastSequence + 1)
+        yield* settle
+        expect(yield* outbox.readVisible(caller, { after, limit: 100 })).toEqual([])
       }),
     )
     it.effect("sequence takes up to its limit, in the order written, and says how many", () =>

@@ -23,7 +23,10 @@ const position = (text: string | undefined, what: string) =>
       ? Effect.succeed(Number(text))
       : Effect.fail(badRequest(`${what} must be the sequence of an event.`))
 
-/** Where to go on from: the larger of both positions, or now. Refused when events in between are no longer retained. */
+/**
+ * Where to go on from: the larger of both positions, or now, after all that has a sequence already. Refused when events in
+ * between are no longer retained.
+ */
 export const startingPoint = traced("Events.startingPoint")(function* (
   lastEventId: string | undefined,
   after: string | undefined,
@@ -31,8 +34,8 @@ export const startingPoint = traced("Events.startingPoint")(function* (
   const positions = [yield* position(lastEventId, "Last-Event-ID"), yield* position(after, "after")].filter(
     (value) => value !== undefined,
   )
-  const { lastPublished, oldestRetained } = yield* (yield* Outbox).state
-  if (positions.length === 0) return lastPublished
+  const { lastPublished, lastSequence, oldestRetained } = yield* (yield* Outbox).state
+  if (positions.length === 0) return lastSequence
   const from = Math.max(...positions)
   if (from < lastPublished && (oldestRetained === undefined || from + 1 < oldestRetained))
     return yield* Effect.fail(
