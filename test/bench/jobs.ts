@@ -38,6 +38,13 @@ export interface DurableFilesJob {
   readonly seconds: number
 }
 
+/** SHA-256 of so many bytes that lie in memory, in one thread, by the 64 KiB in which sockets give them. */
+export interface HashJob {
+  readonly kind: "sha256"
+  readonly bytes: number
+  readonly seconds: number
+}
+
 /** Transactions of one insert of a few hundred bytes each, over that many connections. */
 export interface InsertsJob {
   readonly kind: "inserts"
@@ -81,7 +88,7 @@ export interface WarmMemoryJob {
   readonly bytes: number
 }
 
-export type Job = HttpJob | DurableFilesJob | InsertsJob | S3Job | WatchJob | CollectJob | WarmMemoryJob
+export type Job = HttpJob | DurableFilesJob | HashJob | InsertsJob | S3Job | WatchJob | CollectJob | WarmMemoryJob
 
 export interface Made {
   readonly id: string

@@ -1,10 +1,10 @@
-import { randomBytes } from "node:crypto"
+import { createHash, randomBytes } from "node:crypto"
 import { mkdirSync } from "node:fs"
 import { open, rename } from "node:fs/promises"
 import { join } from "node:path"
 import { GetObjectCommand, PutObjectCommand, S3Client } from "@aws-sdk/client-s3"
 import pg from "pg"
-import type { DurableFilesJob, InsertsJob, JobResult, S3Job, WarmMemoryJob } from "../jobs.ts"
+import type { DurableFilesJob, HashJob, InsertsJob, JobResult, S3Job, WarmMemoryJob } from "../jobs.ts"
 import { closedLoop } from "./closedLoop.ts"
 import { serveJobs } from "./serveJobs.ts"
 
@@ -30,6 +30,15 @@ const durableFiles = async (job: DurableFilesJob): Promise<JobResult> => {
     await handle.close()
   })
 }
+
+const chunk = randomBytes(64 * 1024)
+
+const hashes = ({ bytes, seconds }: HashJob): Promise<JobResult> =>
+  closedLoop({ clients: 1, seconds }, async () => {
+    const hash = createHash("sha256")
+    for (let at = 0; at < bytes; at += chunk.length) hash.update(chunk.subarray(0, Math.min(chunk.length, bytes - at)))
+    hash.digest()
+  })
 
 const inserts = async (job: InsertsJob): Promise<JobResult> => {
   const pool = new pg.Pool({ connectionString: job.databaseUrl, max: job.clients })
@@ -86,6 +95,8 @@ serveJobs(async (job) => {
       return warmMemory(job)
     case "durable-files":
       return durableFiles(job)
+    case "sha256":
+      return hashes(job)
     case "inserts":
       return inserts(job)
     case "s3-put":

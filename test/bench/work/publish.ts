@@ -55,6 +55,12 @@ const durableFiles = ({ filesFolder, loops }: Bench, bytes: number, clients: num
   }
 }
 
+const hashing = ({ loops }: Bench, bytes: number): Contender => ({
+  name: "sha256 of the same bytes",
+  kind: "ceiling",
+  run: (seconds) => loops.run({ kind: "sha256", bytes, seconds }),
+})
+
 const inserts = ({ loops, production }: Bench, clients: number): ReadonlyArray<Contender> => {
   const { databaseUrl } = production.stack
   if (databaseUrl === undefined) return []
@@ -95,10 +101,12 @@ export const publish = async (bench: Bench): Promise<void> => {
         ? [
             bare(bench, "hash, write", "/store", bytes, clients),
             bare(bench, "hash, write, sync", "/store-sync", bytes, clients),
+            ...(clients === 1 ? [hashing(bench, bytes)] : []),
           ]
         : [
             ...(clients === 16 && bytes !== 64 * KiB ? [bare(bench, "drain", "/drain", bytes, clients)] : []),
             bare(bench, "hash, write, sync", "/store-sync", bytes, clients),
+            ...(bytes === MiB ? [hashing(bench, bytes)] : []),
             ...(bytes === 4 * KiB && clients === 16
               ? [durableFiles(bench, bytes, clients), ...inserts(bench, clients)]
               : []),
