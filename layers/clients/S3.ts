@@ -1,6 +1,7 @@
 import { HeadBucketCommand, S3Client, type S3ClientConfig, S3ServiceException } from "@aws-sdk/client-s3"
 import { Context, Effect, Layer } from "effect"
 import { Liveness, type NoAnswer } from "./Liveness.ts"
+import { ReleasingAgent, ReleasingSecureAgent } from "./releasingAgents.ts"
 
 export interface S3Options {
   readonly bucket: string
@@ -75,8 +76,8 @@ class ImpatientS3 extends S3Client {
         requestTimeout: 30_000,
         throwOnRequestTimeout: true,
         socketTimeout: 60_000,
-        httpAgent: { maxSockets: maxSockets },
-        httpsAgent: { maxSockets: maxSockets },
+        httpAgent: new ReleasingAgent({ keepAlive: true, maxSockets }),
+        httpsAgent: new ReleasingSecureAgent({ keepAlive: true, maxSockets }),
       },
     })
     this.#liveness = liveness
