@@ -1,4 +1,5 @@
 import { constants } from "node:os"
+import { setFlagsFromString } from "node:v8"
 import { Effect, Layer } from "effect"
 import { Settings } from "./Config.ts"
 
@@ -21,6 +22,10 @@ export const layer = Layer.effectDiscard(
       if (asked !== undefined && now - asked > echoMillis) process.exit(128 + constants.signals[signal])
       if (asked !== undefined) return
       asked = now
+      // Exiting waits for V8's compilers, and one that needs the collector waits for the main thread: for ever, the timer
+      // below included (github.com/nodejs/node/issues/54918). What is compiled now is done by then; nothing new is begun.
+      setFlagsFromString("--no-maglev")
+      setFlagsFromString("--no-turbofan")
       setTimeout(() => process.exit(0), (drainDelaySeconds + drainSeconds) * 1000 + marginMillis).unref()
     }
     process.on("SIGTERM", onSignal)
