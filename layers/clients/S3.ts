@@ -71,6 +71,8 @@ class ImpatientS3 extends S3Client {
     super({
       ...common(options, options.endpoint),
       maxAttempts: 3,
+      // The SDK would open a connection of its own for each part that waits to be let.
+      expectContinueHeader: false,
       requestHandler: {
         connectionTimeout: 2000,
         requestTimeout: 30_000,

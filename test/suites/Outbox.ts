@@ -2,7 +2,6 @@ import { expect, layer } from "@effect/vitest"
 import { Effect } from "effect"
 import { Outbox } from "../../services/Outbox.ts"
 import type { ProjectCaller } from "../../src/domain/Principal.ts"
-import type { SourceEvent } from "../../src/domain/SourceEvent.ts"
 import { startingPoint } from "../../src/http/events/EventStream.ts"
 import {
   callerOf,
@@ -11,29 +10,12 @@ import {
   principal,
   publish,
   removeAs,
+  worker,
   type SqlLayer,
   type SuiteOptions,
-  worker,
 } from "./fixtures.ts"
-
-/** Everything written so far has its sequence and stands in the stream. */
-const settle = Effect.gen(function* () {
-  const outbox = yield* Outbox
-  yield* outbox.sequence(10_000)
-  yield* outbox.markPublished(yield* outbox.read({ from: 1, limit: 10_000, unpublishedOnly: true }))
-  return yield* outbox.state
-})
-
-const eventsFrom = Effect.fn(function* (from: number, unpublishedOnly?: boolean) {
-  return yield* (yield* Outbox).read({ from, limit: 10_000, unpublishedOnly })
-})
-
-const sequences = (events: ReadonlyArray<SourceEvent>) => events.map(({ sequence }) => sequence)
-
-const newCaller = Effect.flatMap(freshProject(), (project) => callerOf(project))
-
-const publishMany = (caller: ProjectCaller, count: number) =>
-  Effect.replicateEffect(publish(caller).pipe(Effect.map(({ artifact }) => artifact.id)), count)
+import { outboxRaces } from "./outboxRaces.ts"
+import { eventsFrom, newCaller, publishMany, sequences, settle } from "./outboxSteps.ts"
 
 /** The contract of services/Outbox, a test a sentence. One database a suite at a time: sequences are global. */
 export const outboxSuite = (name: string, subject: SqlLayer, options: SuiteOptions = {}) =>
@@ -277,43 +259,5 @@ export const outboxSuite = (name: string, subject: SqlLayer, options: SuiteOptio
         expect(lag.seconds).toBeLessThan(10)
       }),
     )
-    if (options.concurrent === true) {
-      it.effect("callers of sequence at once give each event one number, dense", () =>
-        Effect.gen(function* () {
-          const outbox = yield* Outbox
-          const { lastSequence: last } = yield* settle
-          const ids = yield* publishMany(yield* newCaller, 12)
-          const given = yield* Effect.all(
-            Array.from({ length: 4 }, () => outbox.sequence(5)),
-            { concurrency: "unbounded" },
-          )
-          yield* outbox.sequence(100)
-          expect(given.flat().length).toBeLessThanOrEqual(12)
-          const events = yield* eventsFrom(last + 1)
-          expect(sequences(events)).toEqual(Array.from({ length: 12 }, (_, index) => last + 1 + index))
-          expect(events.map(({ artifact }) => artifact.id)).toEqual(ids)
-        }),
-      )
-      it.effect("commits while sequencing lose no event", () =>
-        Effect.gen(function* () {
-          const outbox = yield* Outbox
-          const { lastSequence: last } = yield* settle
-          const caller = yield* newCaller
-          const [ids] = yield* Effect.all(
-            [
-              Effect.all(
-                Array.from({ length: 10 }, () => publishMany(caller, 1)),
-                { concurrency: 5 },
-              ),
-              Effect.replicateEffect(outbox.sequence(3), 10),
-            ],
-            { concurrency: "unbounded" },
-          )
-          yield* outbox.sequence(100)
-          const events = yield* eventsFrom(last + 1)
-          expect(sequences(events)).toEqual(Array.from({ length: 10 }, (_, index) => last + 1 + index))
-          expect(events.map(({ artifact }) => artifact.id).sort()).toEqual(ids.flat().sort())
-        }),
-      )
-    }
+    if (options.concurrent === true) outboxRaces(it)
   })
