@@ -23,7 +23,8 @@ export const layer = Layer.effectDiscard(
       if (asked !== undefined) return
       asked = now
       // Exiting waits for V8's compilers, and one that needs the collector waits for the main thread: for ever, the timer
-      // below included (github.com/nodejs/node/issues/54918). What is compiled now is done by then; nothing new is begun.
+      // below included (github.com/nodejs/node/issues/54918). Nothing new is begun, and what is compiled
+      // now is done by then, unless the drain takes no time at all.
       setFlagsFromString("--no-maglev")
       setFlagsFromString("--no-turbofan")
       setTimeout(() => process.exit(0), (drainDelaySeconds + drainSeconds) * 1000 + marginMillis).unref()

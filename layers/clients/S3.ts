@@ -71,7 +71,7 @@ class ImpatientS3 extends S3Client {
     super({
       ...common(options, options.endpoint),
       maxAttempts: 3,
-      // The SDK would open a connection of its own for each part that waits to be let.
+      // Over an agent that is not its own the SDK would ask to be let and not wait for it.
       expectContinueHeader: false,
       requestHandler: {
         connectionTimeout: 2000,

@@ -5,7 +5,7 @@ import { releaseBytes } from "../../src/domain/Bytes.ts"
 
 /**
  * Node's HTTP client copies a body out of each read of its socket and leaves the read to the collector, which marks the
- * whole heap once 64 MiB of them lie about: with large bodies many times a second. It is given back instead, once every
+ * whole heap for every 64 MiB of them: with large bodies many times a second. It is given back instead, once every
  * listener has seen it.
  */
 const releasing = <S extends Duplex | null | undefined>(socket: S): S => {
