@@ -56,11 +56,11 @@ const vitest = async (target: Record<string, string>): Promise<number> => {
     )
   })
   const { testResults } = JSON.parse(readFileSync(report, "utf8"))
-  console.log(`\nWhat was covered on the stack "${stack}":`)
+  console.log(`\nWhat was covered on the stack "${stack}" (✓ held, ✗ did not, – says nothing of this stack):`)
   for (const { assertionResults, name } of testResults)
     for (const { fullName, status: outcome } of assertionResults)
       console.log(
-        `  ${outcome === "passed" ? "✓" : "✗"} ${relative(join(root, "test/acceptance"), name)}: ${fullName.slice(0, 160)}`,
+        `  ${outcome === "passed" ? "✓" : outcome === "failed" ? "✗" : "–"} ${relative(join(root, "test/acceptance"), name)}: ${fullName.slice(0, 160)}`,
       )
   return status
 }

@@ -4,6 +4,8 @@ import { target } from "../target.ts"
 import { api, expectStatus, sleep, until } from "./wire.ts"
 import type { Wire } from "./wire.ts"
 
+export const sequenceOf = (event: Wire): number => event.meta.sequence
+
 /** All retained events of all projects, by sequence, after the given one. */
 export const retainedEvents = async (after = 0): Promise<ReadonlyArray<Wire>> => {
   const events: Array<Wire> = []
@@ -13,7 +15,7 @@ export const retainedEvents = async (after = 0): Promise<ReadonlyArray<Wire>> =>
     const page: ReadonlyArray<Wire> = expectStatus(answer, 200).json.items
     if (page.length === 0) return events
     events.push(...page)
-    const next = page.at(-1).meta.sequence
+    const next = sequenceOf(page.at(-1))
     expect(next, "events come by sequence").toBeGreaterThan(last)
     last = next
   }
