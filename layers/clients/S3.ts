@@ -71,7 +71,7 @@ class ImpatientS3 extends S3Client {
     super({
       ...common(options, options.endpoint),
       maxAttempts: 3,
-      // Over an agent that is not its own the SDK would ask to be let and not wait for it.
+      // Over an agent that is not its own the SDK would send "Expect: 100-continue" and not wait for the answer.
       expectContinueHeader: false,
       requestHandler: {
         connectionTimeout: 2000,
