@@ -3,12 +3,8 @@ import * as SqlMessageStorage from "@effect/cluster/SqlMessageStorage"
 import * as SqlRunnerStorage from "@effect/cluster/SqlRunnerStorage"
 import * as SqlClient from "@effect/sql/SqlClient"
 import { Effect, Layer, Schema } from "effect"
-import { tables } from "./0001_tables.ts"
-import { functions } from "./0002_functions.ts"
-import { duties } from "./0003_duties.ts"
-import { relay } from "./0004_relay.ts"
-import { batches } from "./0005_batches.ts"
-import { plans } from "./0006_plans.ts"
+import { readFileSync } from "node:fs"
+import { join } from "node:path"
 
 interface Migration {
   readonly id: number
@@ -16,14 +12,11 @@ interface Migration {
   readonly statements: ReadonlyArray<string>
 }
 
-const migrations: ReadonlyArray<Migration> = [
-  { id: 1, name: "tables", statements: tables },
-  { id: 2, name: "functions", statements: functions },
-  { id: 3, name: "duties", statements: duties },
-  { id: 4, name: "relay", statements: relay },
-  { id: 5, name: "batches", statements: batches },
-  { id: 6, name: "plans", statements: plans },
-]
+/** A migration's file stands beside this one. */
+const sqlFile = (name: string): string => readFileSync(join(import.meta.dirname, name), "utf8")
+
+/** Release 1.0.0 begins with the whole schema; what later releases change comes after it. */
+const migrations: ReadonlyArray<Migration> = [{ id: 1, name: "schema", statements: [sqlFile("schema.sql")] }]
 
 /** One number for all nodes: whoever migrates holds it. */
 const advisoryLock = 4_861_553

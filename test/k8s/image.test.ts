@@ -124,7 +124,7 @@ if (scene !== null) {
     })
 
     it("migrate, and have nothing to migrate the second time", async () => {
-      expect(await job("artifact-plane-migrate")).toContain("Applied 0001_")
+      expect(await job("artifact-plane-migrate")).toContain("Applied 0001_schema")
       expect(await job("artifact-plane-migrate")).toContain("up to date")
     })
 
