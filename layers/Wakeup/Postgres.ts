@@ -1,11 +1,17 @@
 import { randomUUID } from "node:crypto"
+import { Socket } from "node:net"
 import * as SqlClient from "@effect/sql/SqlClient"
-import { Effect, Layer, Queue, Redacted } from "effect"
+import { Deferred, Effect, Layer, Queue, Redacted } from "effect"
 import pg from "pg"
 import { Wakeup } from "../../services/Wakeup.ts"
+import { type Backend, ownBackend, knownHere } from "../clients/Backends.ts"
 
 const channel = "artifact_events"
 const reconnectMillis = 500
+/** How long the listener's connection may take to be made, and each of its statements; it sends none while it listens. */
+const answerMillis = 2000
+/** How often the server that serves the requests is asked whether it is also the one that is listened to. */
+const checkMillis = 1000
 /** Between two NOTIFYs of a process. */
 const spacing = "10 millis"
 
@@ -42,35 +48,56 @@ const make = (options: { readonly url: Redacted.Redacted }) =>
       return Effect.void
     })
 
-    /** Holds one connection that listens, until it breaks. */
-    const listening = Effect.scoped(
-      Effect.gen(function* () {
-        const client = yield* Effect.acquireRelease(
-          Effect.sync(
-            () =>
-              new pg.Client({
-                connectionString: Redacted.value(options.url),
-                connectionTimeoutMillis: 2000,
-                keepAlive: true,
-                keepAliveInitialDelayMillis: 3000,
-                application_name: "artifact-plane-listener",
-              }),
-          ),
-          (opened) => Effect.sync(() => void opened.end().catch(() => {})),
-        )
-        yield* Effect.async<void>((resume) => {
-          const lost = () => resume(Effect.void)
+    /** Whether the requests' server has the listener's connection; a server that does not answer says nothing. */
+    const sameServer = (backend: Backend) =>
+      sql.unsafe<{ readonly known: boolean }>(knownHere, [backend.server, backend.pid, backend.started]).pipe(
+        Effect.map(([row]) => row?.known === true),
+        Effect.orElseSucceed(() => true),
+      )
+
+    /** Opens a connection that listens; `lost` runs when it breaks. */
+    const listener = (lost: () => void) =>
+      Effect.acquireRelease(
+        Effect.sync(() => {
+          const socket = new Socket()
+          const client = new pg.Client({
+            connectionString: Redacted.value(options.url),
+            stream: () => socket,
+            connectionTimeoutMillis: answerMillis,
+            query_timeout: answerMillis,
+            keepAlive: true,
+            keepAliveInitialDelayMillis: 3000,
+            application_name: "artifact-plane-listener",
+          })
           client.on("error", lost).on("end", lost)
           client.on("notification", ({ payload }) => {
             if (payload !== own) bell.unsafeOffer(undefined)
           })
-          client
-            .connect()
-            .then(() => client.query(`listen ${channel}`))
-            // Something may have been rung while nobody listened.
-            .then(() => bell.unsafeOffer(undefined))
-            .catch(lost)
+          return { client, socket }
+        }),
+        // A server that is gone does not take its leave either.
+        ({ client, socket }) =>
+          Effect.sync(() => {
+            client.end().catch(() => {})
+            socket.destroySoon()
+          }),
+      )
+
+    /** Holds one connection that listens, until it breaks or the requests are served by another server. */
+    const listening = Effect.scoped(
+      Effect.gen(function* () {
+        const broken = yield* Deferred.make<void>()
+        const { client } = yield* listener(() => Deferred.unsafeDone(broken, Effect.void))
+        const backend = yield* Effect.tryPromise(async () => {
+          await client.connect()
+          await client.query(`listen ${channel}`)
+          return (await client.query<Backend>(ownBackend)).rows[0]
         })
+        // Something may have been rung while nobody listened.
+        bell.unsafeOffer(undefined)
+        if (backend === undefined) return
+        const moved = Effect.repeat(Effect.delay(sameServer(backend), checkMillis), { while: (same) => same })
+        yield* Effect.raceFirst(Deferred.await(broken), moved)
       }),
     )
 
@@ -81,7 +108,9 @@ const make = (options: { readonly url: Redacted.Redacted }) =>
           Effect.sync(() => listeners++),
           () => Effect.sync(() => listeners--),
         )
-        yield* Effect.forkScoped(Effect.forever(Effect.zipRight(listening, Effect.sleep(reconnectMillis))))
+        yield* Effect.forkScoped(
+          Effect.forever(Effect.zipRight(Effect.ignore(listening), Effect.sleep(reconnectMillis))),
+        )
         return (millis: number) => Effect.asVoid(Effect.timeoutOption(Queue.take(bell), millis))
       }),
     })

@@ -2,9 +2,14 @@
 export const patienceMillis = 1100
 /** How long it has to say so. The two together are what a caller waits at the most for a server that is away. */
 const pingMillis = 700
-/** How long it is listened to after that, for a busy one says it late; and the pause before it is asked again. */
+/** How long a ping waits for its answer in all, for a busy server answers late. */
 const lateMillis = 3000
+/**
+ * A server that is away is asked again so long after a refusal, and so long after a ping that is still without an
+ * answer: that one may have reached a server which will never give it, while its address leads to another one by now.
+ */
 const againMillis = 250
+const silentMillis = 500
 /** How long a sign of life is believed. */
 const believedMillis = 500
 
@@ -49,8 +54,13 @@ export class Liveness {
 
   /** Whether the server lives; asked once for all who want to know at the same time. */
   check(): Promise<boolean> {
+    if (!this.#away && performance.now() - this.#aliveAt < believedMillis) return Promise.resolve(true)
+    return this.ask()
+  }
+
+  /** The same by a ping, whatever else came from the server. */
+  ask(): Promise<boolean> {
     if (this.#away) return Promise.resolve(false)
-    if (performance.now() - this.#aliveAt < believedMillis) return Promise.resolve(true)
     this.#asking ??= this.#ask().finally(() => {
       this.#asking = undefined
     })
@@ -93,8 +103,11 @@ export class Liveness {
   }
 
   async #await(first: Promise<boolean>): Promise<void> {
-    for (let pong = first; !(await pong) && this.#away && !this.#closed; pong = this.#pong())
-      await new Promise<void>((resolve) => setTimeout(resolve, againMillis).unref())
+    const pause = (millis: number) => new Promise<false>((resolve) => setTimeout(resolve, millis, false).unref())
+    for (let pong = first; this.#away && !this.#closed; pong = this.#pong()) {
+      if (await Promise.race([pong, pause(silentMillis)])) return
+      await pause(againMillis)
+    }
   }
 
   async #pong(): Promise<boolean> {

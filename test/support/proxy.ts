@@ -7,6 +7,8 @@ export interface Proxy {
   stall(): void
   /** Breaks every connection and takes no new one. */
   refuse(): Promise<void>
+  /** From now on new connections lead to this port; those that are open stay where they are. */
+  redirect(port: number): void
   /** Forwards again, also what came while it was stalled. */
   resume(): Promise<void>
   dispose(): Promise<void>
@@ -17,6 +19,7 @@ export const startProxy = async (target: { readonly host: string; readonly port:
   const sockets = new Set<Socket>()
   let waiting: Array<() => void> = []
   let stalled = false
+  let targetPort = target.port
   const keep = (socket: Socket) => {
     sockets.add(socket)
     socket.on("error", () => {})
@@ -25,7 +28,7 @@ export const startProxy = async (target: { readonly host: string; readonly port:
   }
   const forward = (inside: Socket) => {
     if (inside.destroyed) return
-    const outside = connect(target.port, target.host)
+    const outside = connect(targetPort, target.host)
     keep(outside)
     for (const [from, to] of [
       [inside, outside],
@@ -62,6 +65,9 @@ export const startProxy = async (target: { readonly host: string; readonly port:
       for (const socket of sockets) socket.pause()
     },
     refuse,
+    redirect: (to) => {
+      targetPort = to
+    },
     resume: async () => {
       stalled = false
       if (!server.listening) await listen(port)
