@@ -21,6 +21,7 @@ const Row = Schema.Struct({
   expires_at: Schema.NullOr(Schema.DateTimeUtcFromDate),
 })
 const decode = Schema.decodeUnknown(Schema.Array(Row))
+const rowColumns = Object.keys(Row.fields).join(", ")
 
 const recordOf = (row: typeof Row.Type): ApiKeyRecord => ({
   id: row.id,
@@ -40,13 +41,14 @@ const believedAtMost = 10_000
 const make = Effect.gen(function* () {
   const sql = yield* SqlClient.SqlClient
   const ids = yield* Ids
+  const columns = sql.literal(rowColumns)
   const believed = new Map<string, { readonly caller: ProjectCaller; readonly until: number }>()
   const forget = (id: CredentialId) => {
     for (const [hash, { caller }] of believed) if (caller.keyId === id) believed.delete(hash)
   }
 
   const lookUp = Effect.fnUntraced(function* (hash: Buffer) {
-    const rows = yield* sql`select * from api_keys
+    const rows = yield* sql`select ${columns} from api_keys
       where key_hash = ${hash} and revoked_at is null and (expires_at is null or expires_at > clock_timestamp())`.pipe(
       Effect.catchTag("SqlError", unavailable("Authenticator.authenticate")),
     )
@@ -85,7 +87,7 @@ const make = Effect.gen(function* () {
         principal_id: options.principal.id,
         permissions: `{${[...new Set(options.permissions)].join(",")}}`,
         expires_at: options.expiresAt === undefined ? null : DateTime.toDateUtc(options.expiresAt),
-      })} returning *`.pipe(
+      })} returning ${columns}`.pipe(
         Effect.catchTag("SqlError", (error): Effect.Effect<never, ProjectNotFound | DependencyUnavailable> =>
           sqlState(error) === "23503"
             ? new ProjectNotFound({ project: options.project })
@@ -101,7 +103,7 @@ const make = Effect.gen(function* () {
       function* (project) {
         const found = yield* sql`select 1 from projects where handle = ${project}`
         if (found.length === 0) return yield* new ProjectNotFound({ project })
-        const rows = yield* sql`select * from api_keys where project = ${project} and revoked_at is null
+        const rows = yield* sql`select ${columns} from api_keys where project = ${project} and revoked_at is null
           order by created_at desc, id desc`
         return (yield* Effect.orDie(decode(rows))).map(recordOf)
       },

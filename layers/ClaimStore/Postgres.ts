@@ -5,7 +5,7 @@ import { ProjectNotFound } from "../../src/domain/Project.ts"
 import { ClaimStore } from "../../services/ClaimStore.ts"
 import { Ids } from "../../services/Ids.ts"
 import { unavailable } from "../clients/sqlErrors.ts"
-import { claimOf, findByToken, firstClaim, hashOf, sameClaim } from "./claims.ts"
+import { claimColumns, claimOf, findByToken, firstClaim, hashOf, sameClaim } from "./claims.ts"
 import { spanned, traced } from "../../src/telemetry/Spans.ts"
 
 const make = Effect.gen(function* () {
@@ -35,7 +35,7 @@ const make = Effect.gen(function* () {
             // Takers of one job go one after the other; the handle cannot contain the separator.
             yield* sql`select pg_advisory_xact_lock(hashtextextended(${`${project}/${jobId}`}, 0))`
             const highest = yield* firstClaim(
-              yield* sql`select *, ended_at is null and expires_at > clock_timestamp() as live from claims
+              yield* sql`select ${claimColumns(sql, "claims")}, ended_at is null and expires_at > clock_timestamp() as live from claims
                 where project = ${project} and job_id = ${jobId} order by attempt desc limit 1`,
             )
             const renewed = highest !== undefined && highest.attempt === attempt
@@ -54,7 +54,7 @@ const make = Effect.gen(function* () {
               on conflict (project, job_id, attempt) do update
                 set token_hash = excluded.token_hash, lease_seconds = excluded.lease_seconds, expires_at = excluded.expires_at
                 where held.ended_at is null and held.expires_at > clock_timestamp()
-              returning *, true as live`
+              returning ${claimColumns(sql, "held")}, true as live`
             const row = yield* firstClaim(rows)
             if (row === undefined) return yield* superseded
             yield* sql`insert into lease_tokens (token_hash, project, job_id, attempt)
@@ -73,7 +73,7 @@ const make = Effect.gen(function* () {
           set expires_at = clock_timestamp() + make_interval(secs => lease_seconds)
           where project = ${row.project} and job_id = ${row.job_id} and attempt = ${row.attempt}
             and token_hash = ${hash} and ended_at is null and expires_at > clock_timestamp()
-          returning *, true as live`
+          returning ${claimColumns(sql, "claims")}, true as live`
         const prolonged = yield* firstClaim(rows)
         return prolonged?.expires_at ?? (yield* new LeaseLost({ jobId: row.job_id, attempt: row.attempt }))
       },

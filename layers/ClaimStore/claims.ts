@@ -1,5 +1,6 @@
 import { hash as sha256, timingSafeEqual } from "node:crypto"
 import * as SqlClient from "@effect/sql/SqlClient"
+import type * as Statement from "@effect/sql/Statement"
 import { Effect, Redacted, Schema } from "effect"
 import { Attempt, Claim, LeaseInvalid, Visibility } from "../../src/domain/Claim.ts"
 import { ExternalId, ProjectHandle } from "../../src/domain/Ids.ts"
@@ -55,6 +56,14 @@ export const sameClaim = (a: Claim, b: Claim): boolean =>
 
 const decode = Schema.decodeUnknown(Schema.Array(ClaimRow))
 
+/** The columns of a ClaimRow out of `alias`, all but `live`. */
+export const claimColumns = (sql: SqlClient.SqlClient, alias: string): Statement.Fragment =>
+  sql.literal(
+    Object.keys(ClaimRow.omit("live").fields)
+      .map((column) => `${alias}.${column}`)
+      .join(", "),
+  )
+
 /** One claim's row, decoded; `undefined` when the statement found none. */
 export const firstClaim = (rows: ReadonlyArray<unknown>) => Effect.map(Effect.orDie(decode(rows)), ([row]) => row)
 
@@ -70,7 +79,7 @@ export const findByToken = Effect.fnUntraced(function* (options: {
   const sql = yield* SqlClient.SqlClient
   const hash = hashOf(options.token)
   const rows = yield* sql`
-    select claims.*, ended_at is null and claims.expires_at > clock_timestamp() as live
+    select ${claimColumns(sql, "claims")}, ended_at is null and claims.expires_at > clock_timestamp() as live
     from lease_tokens join claims using (project, job_id, attempt)
     where lease_tokens.token_hash = ${hash} and project = ${options.project}`
   const row = yield* firstClaim(rows)

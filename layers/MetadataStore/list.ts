@@ -50,13 +50,13 @@ export const listStatement = (
   return sql<{ readonly page: unknown }>`
     with matched as materialized (
       select ${recordColumns(sql, "x")}
-      from (select a.* ${walk}) as x
+      from (select ${recordColumns(sql, "a")} ${walk}) as x
       where ${metadataVisible(sql, caller, "x")}
         ${equal("run_id", filter.runId)} ${equal("step_id", filter.stepId)} ${equal("job_id", filter.jobId)}
         ${prefix("mime", filter.mime)} ${prefix("name", filter.namePrefix)}
       order by x.created_at desc, x.id desc limit ${filter.limit + 1}::integer
     ), shown as (
-      select * from matched order by created_at desc, id desc limit ${filter.limit}::integer
+      select ${recordColumns(sql, "m")} from matched m order by m.created_at desc, m.id desc limit ${filter.limit}::integer
     )
     select json_build_object(
       'items', (select coalesce(json_agg(s order by s.created_at desc, s.id desc), '[]') from shown s),

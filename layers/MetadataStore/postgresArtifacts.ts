@@ -50,7 +50,9 @@ const selectFound = (sql: SqlClient.SqlClient, ids: ReadonlyArray<string>) =>
   sql<{ readonly record: ArtifactRecord; readonly blob_key: string }>`
     select a.blob_key, (select row_to_json(r) from (select ${recordColumns(sql, "a")}) as r) as record
     from jsonb_array_elements_text(${JSON.stringify(ids)}::text::jsonb) as wanted(id),
-      lateral (select * from artifacts where artifacts.id = wanted.id limit 1) as a
+      lateral (
+        select ${recordColumns(sql, "artifacts")}, artifacts.state, artifacts.blob_key from artifacts where artifacts.id = wanted.id limit 1
+      ) as a
     where a.state <> 'pending'`
 
 /** What callers see of committed artifacts, and their removal. */

@@ -2,10 +2,13 @@ import pg from "pg"
 import { type Liveness, patienceMillis } from "./Liveness.ts"
 import { Watch, watchedBy } from "./WatchedClient.ts"
 
+type Watched = InstanceType<ReturnType<typeof watchedBy>> & pg.PoolClient
+
 /**
  * A pool whose callers do not hang on a server that is away: a statement fails within two seconds, at once when the
  * server is known to be away. One that waits for a lock on a server that lives goes on waiting. After a failover the
  * connections to the former server are given up, see Watch. A standby is refused like a server that is away.
+ * A statement whose result has other columns since it was prepared is asked once more, and its connection leaves the pool.
  */
 export class ImpatientPool extends pg.Pool {
   readonly #liveness: Liveness
@@ -43,7 +46,10 @@ export class ImpatientPool extends pg.Pool {
       if (answered) return void release()
       answered = true
       if (error !== undefined) void this.#liveness.check()
-      done(error, client, release)
+      if (client === undefined) return done(error, client, release)
+      const { release: giveBack } = client
+      client.release = (broken) => giveBack(broken ?? (client as Watched).outdated)
+      done(error, client, client.release)
     })
   }
 

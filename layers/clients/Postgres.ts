@@ -4,6 +4,8 @@ import { SqlClient } from "@effect/sql/SqlClient"
 import { Context, Effect, flow, Layer, Option, Redacted } from "effect"
 import pg from "pg"
 import { ImpatientPool } from "./ImpatientPool.ts"
+import { sqlState } from "./sqlErrors.ts"
+import { changedResult } from "./WatchedClient.ts"
 
 const int8 = 20
 
@@ -68,6 +70,13 @@ const lossIsNoDefect = <A, E, R>(transaction: Effect.Effect<A, E, R>): Effect.Ef
     defect instanceof SqlError ? Option.some(Effect.fail(defect)) : Option.none(),
   )
 
+/** A transaction that met a migration is run once more, on another connection: see ImpatientPool. */
+const againWhenOutdated = <A, E, R>(transaction: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.retry(transaction, {
+    times: 1,
+    while: (error) => error instanceof SqlError && sqlState(error) === changedResult,
+  })
+
 /**
  * The process's pool of at most `poolSize` connections. A caller waits for one while Postgres lives, a statement runs
  * for 5 s at most and waits 3 s for a lock, and nobody hangs on a database that is away: see ImpatientPool.
@@ -76,7 +85,7 @@ export const layer = (options: Options) =>
   Layer.map(pooled(options), (context) => {
     const client = Context.get(context, SqlClient)
     const { withTransaction } = client
-    Object.assign(client, { withTransaction: flow(withTransaction, lossIsNoDefect) })
+    Object.assign(client, { withTransaction: flow(withTransaction, lossIsNoDefect, againWhenOutdated) })
     return context
   })
 

@@ -14,6 +14,9 @@ const youngMillis = 1000
 /** SQLSTATE read_only_sql_transaction: the server was demoted under the connection. */
 const readOnly = "25006"
 
+/** SQLSTATE of a prepared statement whose columns are others now: a newer release has migrated the schema meanwhile. */
+export const changedResult = "0A000"
+
 /** What the watch does with a connection of its pool. */
 export interface Connection {
   /** When it was begun, by `performance.now()`. */
@@ -72,6 +75,8 @@ export const watchedBy = (watch: Watch, prepares: boolean) =>
     readonly begun = performance.now()
     #backend: Backend | undefined
     #vouchedAt = Number.NEGATIVE_INFINITY
+    /** It has prepared statements that the schema has left behind: to be used no longer. */
+    outdated = false
     /** Since when the connection is awaited, or statements have been out. */
     #since: number | undefined
     #timer: NodeJS.Timeout | undefined
@@ -143,7 +148,14 @@ export const watchedBy = (watch: Watch, prepares: boolean) =>
       this.#lookIn(patienceMillis)
       const [text, values, done] = args
       const name = prepares && typeof text === "string" && values?.length > 0 ? preparedName(text) : undefined
-      return name === undefined ? super.query(...args) : super.query({ name, text, values }, done)
+      if (name === undefined || typeof done !== "function") return super.query(...args)
+      return super.query({ name, text, values }, ((error: Error | null, result: pg.QueryResult) => {
+        if (!(error instanceof pg.DatabaseError) || error.code !== changedResult) return done(error, result)
+        this.outdated = true
+        // Nothing of the statement was carried out. A transaction is lost with it, and is its owner's to repeat.
+        if (this.getTransactionStatus() === "I") super.query(...args)
+        else done(error, result)
+      }) as () => void)
     }) as pg.Client["query"]
 
     readonly #look = async (): Promise<void> => {

@@ -381,16 +381,17 @@ end $$;
 -- from before it.
 create function upload_outcome(p_id text, p_default_quota bigint) returns jsonb
 language plpgsql volatile set lock_timeout = '10s' as $$
-declare own artifacts;
+declare own record;
 begin
-  select * into own from artifacts where id = p_id for share;
+  select a.state, a.fenced_at, a.project into own from artifacts a where a.id = p_id for share;
   if not found or (own.state = 'pending' and own.fenced_at is not null) then
     return jsonb_build_object('outcome', 'gone');
   end if;
   if own.state = 'pending' then
     return jsonb_build_object('outcome', 'pending');
   end if;
-  return jsonb_build_object('outcome', 'ready', 'record', artifact_record(own),
+  return jsonb_build_object('outcome', 'ready',
+    'record', (select artifact_record(a) from artifacts a where a.id = p_id),
     'books', project_books(own.project, p_default_quota));
 end $$;
 
@@ -444,9 +445,10 @@ create function delete_artifact(
   p_id text, p_project text, p_caller_kind text, p_caller_id text, p_view boolean, p_edit boolean,
   p_event_id text, p_default_quota bigint
 ) returns jsonb language plpgsql volatile set lock_timeout = '10s' as $$
-declare own artifacts;
+declare own record;
 begin
-  select * into own from artifacts a where id = p_id and project = p_project and state <> 'pending'
+  select a.state, a.size, a.owner_kind, a.owner_id, a.blob_key into own
+  from artifacts a where a.id = p_id and a.project = p_project and a.state <> 'pending'
     and artifact_visible(a.visibility, a.owner_kind, a.owner_id, a.created_by_kind, a.created_by_id,
       p_caller_kind, p_caller_id, p_view, p_edit)
   for update;
@@ -457,19 +459,19 @@ begin
     return jsonb_build_object('outcome', 'denied');
   end if;
   if own.state = 'deleted' then
-    return jsonb_build_object('outcome', 'already', 'record', artifact_record(own),
-      'blob_key', (select blob_key from removals where artifact_id = p_id));
+    return jsonb_build_object('outcome', 'already',
+      'record', (select artifact_record(a) from artifacts a where a.id = p_id), 'blob_key', (select blob_key from removals where artifact_id = p_id));
   end if;
 
   perform 1 from projects where handle = p_project for no key update;
   update projects set used_bytes = used_bytes - own.size, artifact_count = artifact_count - 1,
     usage_version = usage_version + 1 where handle = p_project;
   update artifacts set state = 'deleted', deleted_at = clock_timestamp(), deleted_by_kind = p_caller_kind,
-    deleted_by_id = p_caller_id where id = p_id returning * into own;
+    deleted_by_id = p_caller_id where id = p_id;
   insert into removals (blob_key, project, artifact_id) values (own.blob_key, p_project, p_id);
-  perform write_event(p_event_id, 'artifact.deleted', own);
-  return jsonb_build_object('outcome', 'deleted', 'record', artifact_record(own), 'blob_key', own.blob_key,
-    'books', project_books(p_project, p_default_quota));
+  perform write_event(p_event_id, 'artifact.deleted', a) from artifacts a where a.id = p_id;
+  return jsonb_build_object('outcome', 'deleted',
+    'record', (select artifact_record(a) from artifacts a where a.id = p_id), 'blob_key', own.blob_key, 'books', project_books(p_project, p_default_quota));
 end $$;
 
 -- The relay
