@@ -9,6 +9,7 @@ type Watched = InstanceType<ReturnType<typeof watchedBy>> & pg.PoolClient
  * server is known to be away. One that waits for a lock on a server that lives goes on waiting. After a failover the
  * connections to the former server are given up, see Watch. A standby is refused like a server that is away.
  * A statement whose result has other columns since it was prepared is asked once more, and its connection leaves the pool.
+ * A caller who leaves lets its statement run to its end: nobody else gets the connection before.
  */
 export class ImpatientPool extends pg.Pool {
   readonly #liveness: Liveness
@@ -48,7 +49,8 @@ export class ImpatientPool extends pg.Pool {
       if (error !== undefined) void this.#liveness.check()
       if (client === undefined) return done(error, client, release)
       const { release: giveBack } = client
-      client.release = (broken) => giveBack(broken ?? (client as Watched).outdated)
+      client.release = (broken) =>
+        broken ? giveBack(broken) : (client as Watched).settle((unusable) => giveBack(unusable))
       done(error, client, client.release)
     })
   }

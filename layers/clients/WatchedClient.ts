@@ -76,7 +76,7 @@ export const watchedBy = (watch: Watch, prepares: boolean) =>
     #backend: Backend | undefined
     #vouchedAt = Number.NEGATIVE_INFINITY
     /** It has prepared statements that the schema has left behind: to be used no longer. */
-    outdated = false
+    #outdated = false
     /** Since when the connection is awaited, or statements have been out. */
     #since: number | undefined
     #timer: NodeJS.Timeout | undefined
@@ -151,12 +151,33 @@ export const watchedBy = (watch: Watch, prepares: boolean) =>
       if (name === undefined || typeof done !== "function") return super.query(...args)
       return super.query({ name, text, values }, ((error: Error | null, result: pg.QueryResult) => {
         if (!(error instanceof pg.DatabaseError) || error.code !== changedResult) return done(error, result)
-        this.outdated = true
+        this.#outdated = true
         // Nothing of the statement was carried out. A transaction is lost with it, and is its owner's to repeat.
         if (this.getTransactionStatus() === "I") super.query(...args)
         else done(error, result)
       }) as () => void)
     }) as pg.Client["query"]
+
+    /** Calls `done` once nothing runs here any more, with whether or why the connection is of no use after that. */
+    settle(done: (broken: Error | boolean) => void): void {
+      if (this.#since === undefined) return done(this.#outdated)
+      const drained = () => {
+        this.off("error", lost)
+        done(this.#outdated)
+      }
+      const lost = (error: Error) => {
+        this.off("drain", drained)
+        done(error)
+      }
+      this.once("drain", drained).once("error", lost)
+    }
+
+    // Hidden from the driver above: it would cancel the statement of a caller who left by the connection's number,
+    // whatever runs there by the time the server gets to know. See `settle` instead.
+    get processID(): number | undefined {
+      return undefined
+    }
+    set processID(_: number | undefined) {}
 
     readonly #look = async (): Promise<void> => {
       this.#timer = undefined
