@@ -1,5 +1,5 @@
 import * as SqlClient from "@effect/sql/SqlClient"
-import type * as SqlError from "@effect/sql/SqlError"
+import * as SqlError from "@effect/sql/SqlError"
 import { Clock, DateTime, Effect } from "effect"
 import { Unauthorized } from "../../services/Authenticator.ts"
 import { type CommitRequest, UploadFenced } from "../../services/MetadataStore.ts"
@@ -13,8 +13,8 @@ import { sqlState, unavailable } from "../clients/sqlErrors.ts"
 import { type Books, made, toUsage } from "./rows.ts"
 import { traced } from "../../src/telemetry/Spans.ts"
 
-/** What the SQL function commit_artifacts says of one request. */
-type Answer = { readonly n: number } & (
+/** What the SQL function commit_artifacts says of one request, `n`. */
+type Decided = { readonly n: number } & (
   | ({
       readonly outcome: "committed"
       readonly created_at: string
@@ -22,8 +22,16 @@ type Answer = { readonly n: number } & (
       readonly created_by_id: ExternalId
     } & typeof Books.Type)
   | ({ readonly outcome: "quota"; readonly reserved: number } & typeof Books.Type)
-  | { readonly outcome: "fenced" | "lease_lost" | "unauthorized" | "busy" }
+  | { readonly outcome: "fenced" | "lease_lost" | "unauthorized" }
 )
+/** Rows of it were locked: the project's, or its upload, claim or key. Nothing was decided. */
+interface Undecided {
+  readonly n: number
+  readonly outcome: "busy" | "locked"
+}
+type Answer = Decided | Undecided
+
+const isDecided = (answer: Answer): answer is Decided => answer.outcome !== "busy" && answer.outcome !== "locked"
 
 const artifactOf = (request: CommitRequest, createdBy: Principal, createdAt: DateTime.Utc): Artifact => {
   const { id, lineage, metadata, mime, name, owner, project, sha256, size, visibility } = request
@@ -74,6 +82,18 @@ const rowOf = (request: CommitRequest, n: number, now: number) => {
   }
 }
 
+/** SQLSTATE `lock_not_available`: the function waited for the project's row as long as it may. */
+const isLockTimeout = (error: SqlError.SqlError): boolean => sqlState(error) === "55P03"
+
+/**
+ * How long a commit is asked again while rows it needs are locked: longer than the server lets a transaction idle that
+ * a paused process left open (10 s). Milliseconds.
+ */
+const lockedMillis = 15_000
+/** The pause before a commit whose row, claim or key was locked is asked again, doubled each time. Milliseconds. */
+const firstPause = 5
+const longestPause = 100
+
 /** Faults of the server, not of one of the requests: asking again at once, each alone, would help none of them. */
 const isOfTheServer = (error: SqlError.SqlError): boolean => /^(?:08|53|57|58)/.test(sqlState(error) ?? "08")
 
@@ -90,10 +110,19 @@ export const makeCommit = (defaultQuotaBytes: number) =>
             ${wait}::boolean) as result`
       })
 
-    /** The age of an introspected proof is taken with the connection in hand: waiting for one makes it older. */
+    /**
+     * The age of an introspected proof is taken with the connection in hand, for waiting for one makes it older. The
+     * statement is a transaction of its own: a process that is paused after it was sent leaves no lock behind.
+     */
+    const withConnection = <A>(effect: Effect.Effect<A, SqlError.SqlError>) =>
+      Effect.scoped(
+        Effect.flatMap(sql.reserve, (connection) =>
+          Effect.provideService(effect, SqlClient.TransactionConnection, [connection, 0]),
+        ),
+      )
     const runStatement = (requests: ReadonlyArray<CommitRequest>, wait: boolean) =>
       requests.some(({ lease }) => lease?._tag === "Introspected")
-        ? sql.withTransaction(statement(requests, wait))
+        ? withConnection(statement(requests, wait))
         : statement(requests, wait)
 
     const commitAll = (requests: ReadonlyArray<CommitRequest>, wait: boolean) =>
@@ -104,7 +133,11 @@ export const makeCommit = (defaultQuotaBytes: number) =>
           const answer = byNumber.get(index + 1)
           return answer === undefined ? Effect.dieMessage("a commit was not answered") : Effect.succeed(answer)
         })
-      })
+      }).pipe(
+        Effect.catchIf(isLockTimeout, () =>
+          Effect.succeed(requests.map((_, index) => Effect.succeed<Answer>({ n: index + 1, outcome: "busy" }))),
+        ),
+      )
 
     type Commits = Effect.Effect<ReadonlyArray<Effect.Effect<Answer, SqlError.SqlError>>, SqlError.SqlError>
     const alone = (request: CommitRequest) =>
@@ -118,7 +151,10 @@ export const makeCommit = (defaultQuotaBytes: number) =>
       )
 
     const groupOf = ({ project }: CommitRequest) => project
-    /** For projects whose row another pod holds: each waits in that project's queue, and holds up no other. */
+    /**
+     * For projects whose row another pod holds: each waits in that project's queue. A turn is short, then the project
+     * goes to the end of the line, so that a few rows that are held for long do not keep all lanes.
+     */
     const inQueue = yield* batched<CommitRequest, Answer, SqlError.SqlError>({
       lanes: 4,
       most: 64,
@@ -132,10 +168,28 @@ export const makeCommit = (defaultQuotaBytes: number) =>
       run: (requests) => orAlone(requests, commitAll(requests, false)),
     })
 
+    /** Asks until the commit was decided: at once for a locked row of its own, in its project's queue for the project's. */
+    const decide = (request: CommitRequest): Effect.Effect<Decided, SqlError.SqlError> =>
+      Effect.gen(function* () {
+        const until = (yield* Clock.currentTimeMillis) + lockedMillis
+        let pause = firstPause
+        let answer = yield* atOnce(request)
+        while (!isDecided(answer)) {
+          if ((yield* Clock.currentTimeMillis) > until)
+            return yield* new SqlError.SqlError({ cause: new Error(`rows of the commit stayed ${answer.outcome}`) })
+          if (answer.outcome === "busy") answer = yield* inQueue(request)
+          else {
+            yield* Effect.sleep(pause)
+            pause = Math.min(longestPause, pause * 2)
+            answer = yield* atOnce(request)
+          }
+        }
+        return answer
+      })
+
     return traced("MetadataStore.commit")(
       function* (request: CommitRequest) {
-        const first = yield* atOnce(request)
-        const answer = first.outcome === "busy" ? yield* inQueue(request) : first
+        const answer = yield* decide(request)
         switch (answer.outcome) {
           case "committed": {
             const createdBy = new Principal({ kind: answer.created_by_kind, id: answer.created_by_id }, made)
@@ -159,8 +213,6 @@ export const makeCommit = (defaultQuotaBytes: number) =>
               reservedBytes: answer.reserved,
               requestedBytes: request.size,
             })
-          case "busy":
-            return yield* Effect.dieMessage("a commit that waits was told not to")
         }
       },
       Effect.catchTag("SqlError", unavailable("MetadataStore.commit")),

@@ -7,6 +7,8 @@
 --
 -- Lock order, everywhere: duties row, artifact rows, claim rows, key rows, project rows, job_attempts rows. A project's
 -- row is locked `for no key update`, which queues its commits and deletes and still lets foreign keys be checked.
+-- A lock_timeout of a function is shorter than the statement_timeout of the node's sessions (5 s), so that who waits
+-- too long hears of the lock.
 
 -- Projects, keys, claims
 
@@ -253,18 +255,26 @@ create type artifact_commit as (
 -- The point of truth. p_commits: artifact_commit as JSON objects. Answers with one object each, in any order:
 -- {n, outcome, used, limit, count, version, created_at?, created_by_kind?, created_by_id?, reserved?}; outcome is
 -- 'committed' or the refusal: 'fenced', 'lease_lost', 'unauthorized', 'quota'. Each is decided on its own, and nothing
--- is written for one that is refused; the figures are the project's as of that one's turn. Without p_wait, 'busy' says
--- that the project's row is held elsewhere and nothing was decided, so that one project's queue holds up no other.
+-- is written for one that is refused; the figures are the project's as of that one's turn. Two more outcomes say that
+-- nothing was decided and that the caller must ask again:
+-- 'locked': another transaction has locked the upload's row, the claim or the key. These are never waited for, so that
+-- one locked row holds up nobody but its own upload. A row that exists and could not be locked is not taken for absent.
+-- 'busy': another transaction has locked the project's row, and p_wait was not set. With p_wait the function waits for
+-- it, at most 1 s (then SQLSTATE 55P03), so that pods that publish into one project take turns.
 -- All locks are taken before anything is decided and held until the end of the transaction, the claims' and the keys'
 -- for share: superseding, releasing or revoking waits for it, and one that came first is seen.
 -- The tables grow faster than their statistics; every access here is by key, whatever the length of the batch. So the
 -- plans are fixed: a plan for the batch at hand always looks cheaper, and planning would take as long as running.
 create function commit_artifacts(p_commits jsonb, p_default_quota bigint, p_wait boolean) returns jsonb
 language plpgsql volatile
-set lock_timeout = '10s' set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set lock_timeout = '1s' set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan as $$
 declare
   asked artifact_commit[] := array(select c from jsonb_populate_recordset(null::artifact_commit, p_commits) as c);
+  -- What this transaction has locked: uploads and keys by id, claims by the number of the request, projects by handle.
+  uploads text[];
+  claimed integer[];
+  keys text[];
   held text[];
   turn record;
   current text;
@@ -277,11 +287,13 @@ declare
   times timestamptz[] := array_fill(null::timestamptz, array[cardinality(asked)]);
   answers jsonb[] := '{}';
 begin
-  perform 1 from artifacts a where a.id = any(array(select c.id from unnest(asked) as c)) order by a.id for update;
-  perform 1 from unnest(asked) as c join claims k
+  uploads := array(select a.id from artifacts a where a.id = any(array(select c.id from unnest(asked) as c))
+    order by a.id for update skip locked);
+  claimed := array(select c.n from unnest(asked) as c join claims k
     on k.project = c.project and k.job_id = c.job_id and k.attempt = c.attempt
-  where c.proof = 'claim' order by k.project, k.job_id, k.attempt for share of k;
-  perform 1 from api_keys k where k.id = any(array(select c.key_id from unnest(asked) as c)) order by k.id for share;
+    where c.proof = 'claim' order by k.project, k.job_id, k.attempt for share of k skip locked);
+  keys := array(select k.id from api_keys k where k.id = any(array(select c.key_id from unnest(asked) as c))
+    order by k.id for share skip locked);
   if p_wait then
     held := array(select handle from projects where handle = any(array(select c.project from unnest(asked) as c))
       order by handle for no key update);
@@ -293,6 +305,10 @@ begin
   for turn in
     select c.n, c.project, c.size, c.id, a.state, a.fenced_at, a.created_at, a.created_by_kind, a.created_by_id,
       p.used_bytes, p.artifact_count, p.usage_version, coalesce(p.quota_bytes, p_default_quota) as quota,
+      a.id = any(uploads) as own,
+      c.proof = 'claim' and not c.n = any(claimed) and exists (
+        select from claims l where l.project = c.project and l.job_id = c.job_id and l.attempt = c.attempt) as claim_locked,
+      k.id is not null and not k.id = any(keys) as key_locked,
       k.id is not null and coalesce(k.expires_at, 'infinity') > clock_timestamp() as keyed,
       case c.proof
         when 'claim' then exists (
@@ -328,6 +344,7 @@ begin
       when turn.state is null or turn.state = 'deleted' then 'fenced'
       when turn.state = 'ready' then 'committed'
       when turn.fenced_at is not null then 'fenced'
+      when not turn.own or turn.claim_locked or turn.key_locked then 'locked'
       when not turn.leased then 'lease_lost'
       when not turn.keyed then 'unauthorized'
       when not turn.project = any(held) then 'busy'
@@ -380,7 +397,7 @@ end $$;
 -- What became of an upload. Waits for a commit that is still under way on a lost connection, instead of answering
 -- from before it.
 create function upload_outcome(p_id text, p_default_quota bigint) returns jsonb
-language plpgsql volatile set lock_timeout = '10s' as $$
+language plpgsql volatile set lock_timeout = '4s' as $$
 declare own record;
 begin
   select a.state, a.fenced_at, a.project into own from artifacts a where a.id = p_id for share;
@@ -444,7 +461,7 @@ $$;
 create function delete_artifact(
   p_id text, p_project text, p_caller_kind text, p_caller_id text, p_view boolean, p_edit boolean,
   p_event_id text, p_default_quota bigint
-) returns jsonb language plpgsql volatile set lock_timeout = '10s' as $$
+) returns jsonb language plpgsql volatile set lock_timeout = '4s' as $$
 declare own record;
 begin
   select a.state, a.size, a.owner_kind, a.owner_id, a.blob_key into own

@@ -1,5 +1,5 @@
 import { expect, layer } from "@effect/vitest"
-import { Clock, Effect, Either, Fiber } from "effect"
+import { Clock, Effect, Either, Fiber, Option } from "effect"
 import { inject } from "vitest"
 import { MetadataStore } from "../../services/MetadataStore.ts"
 import { Principal } from "../../src/domain/Principal.ts"
@@ -112,7 +112,8 @@ if (url !== null)
           yield* other.run("begin")
           yield* other.run(statement, [caller.project])
           const fiber = yield* Effect.fork(Effect.either(store.commit(requestFor(caller, id))))
-          yield* waiting(1)
+          yield* Effect.sleep(200)
+          expect(yield* Fiber.poll(fiber)).toEqual(Option.none())
           yield* other.run("commit")
           expect(tagOf(yield* Fiber.join(fiber))).toBe(expected)
           yield* untouched(caller.project)
