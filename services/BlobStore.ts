@@ -1,7 +1,7 @@
 import { Context, type DateTime, type Effect, Schema, type Scope, type Stream } from "effect"
 import type { DependencyUnavailable } from "./Unavailable.ts"
 
-/** The store has no object under the key. */
+/** The store answered, and has no object under the key. A store that is away or not there is `DependencyUnavailable`. */
 export class BlobMissing extends Schema.TaggedError<BlobMissing>()("BlobMissing", { key: Schema.String }) {}
 
 /** An object on its way into the store. Leaving the scope it was opened in before `finish` discards it. */
@@ -28,6 +28,15 @@ export interface BlobStat {
   readonly modifiedAt: DateTime.Utc
 }
 
+/** A write that was begun and neither finished nor discarded, of a writer that is alive or dead. */
+export interface PartialWrite {
+  readonly key: string
+  /** The store's own name of this write; there may be several of one key. */
+  readonly handle: string
+  /** When it was begun, or last written to. */
+  readonly touchedAt: DateTime.Utc
+}
+
 /**
  * Immutable objects under keys of `[A-Za-z0-9_/-]`. A key is written once in its life. An object is invisible until
  * its `finish`, then whole; a reader never sees half of one. Memory per open writer or reader is bounded, whatever
@@ -49,12 +58,16 @@ export class BlobStore extends Context.Tag("services/BlobStore")<
     readonly stat: (key: string) => Effect.Effect<BlobStat, BlobMissing | DependencyUnavailable>
     /** Durable when it returns. Idempotent: a missing object is removed already. */
     readonly remove: (key: string) => Effect.Effect<void, DependencyUnavailable>
-    /** Every object last written before `before`, in no order, streamed. */
-    readonly list: (options: { readonly before: DateTime.Utc }) => Stream.Stream<BlobStat, DependencyUnavailable>
-    /** Removes unfinished writes (temporary files, multipart uploads) begun before `before`; returns how many. */
-    readonly removePartials: (options: {
-      readonly before: DateTime.Utc
-    }) => Effect.Effect<number, DependencyUnavailable>
+    /**
+     * Every object, streamed, in a fixed order of the store's own. With `after`, a key: only what comes behind it in that
+     * order, whether or not an object stands there, so that one listing goes on where another stopped. Objects that are
+     * written or removed meanwhile may be in it or not.
+     */
+    readonly list: (options?: { readonly after?: string | undefined }) => Stream.Stream<BlobStat, DependencyUnavailable>
+    /** Every unfinished write (temporary file, multipart upload), streamed, those of living writers included. */
+    readonly partials: Stream.Stream<PartialWrite, DependencyUnavailable>
+    /** Removes an unfinished write; its writer, if there still is one, fails. Idempotent. */
+    readonly removePartial: (partial: PartialWrite) => Effect.Effect<void, DependencyUnavailable>
     /**
      * A URL that serves the object by GET as an attachment until `expiresAt`, never later than the credentials that
      * signed it; `undefined` when the store has no URLs of its own and the node must sign and serve.
@@ -63,8 +76,18 @@ export class BlobStore extends Context.Tag("services/BlobStore")<
       key: string,
       options: { readonly ttlSeconds: number; readonly mime: string; readonly disposition: string },
     ) => Effect.Effect<{ readonly url: string; readonly expiresAt: DateTime.Utc } | undefined, DependencyUnavailable>
-    /** Writes the store's identity if it has none, and returns the one it has. Fails when the store must not be used. */
-    readonly identify: (storeId: string) => Effect.Effect<string, DependencyUnavailable | UnsuitableStore>
+    /**
+     * The identity the store has, `undefined` without one. With `place`, one that has none is given `storeId`, durably,
+     * unless another caller was first. Fails when the store must not be used.
+     */
+    readonly identify: (
+      storeId: string,
+      options: { readonly place: boolean },
+    ) => Effect.Effect<string | undefined, DependencyUnavailable | UnsuitableStore>
+    /** The last text given to `setWatermark`, `undefined` before the first. Not part of `list`. */
+    readonly watermark: Effect.Effect<string | undefined, DependencyUnavailable>
+    /** Replaces the text, durably and as a whole. */
+    readonly setWatermark: (text: string) => Effect.Effect<void, DependencyUnavailable>
     /** Answers when the store does. */
     readonly ping: Effect.Effect<void, DependencyUnavailable>
   }

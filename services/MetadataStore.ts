@@ -132,6 +132,10 @@ export class MetadataStore extends Context.Tag("services/MetadataStore")<
     readonly unknownBlobKeys: (
       keys: ReadonlyArray<string>,
     ) => Effect.Effect<ReadonlyArray<string>, DependencyUnavailable>
+    /** Those of the keys whose upload is on its way: pending and not fenced. */
+    readonly uploadingBlobKeys: (
+      keys: ReadonlyArray<string>,
+    ) => Effect.Effect<ReadonlyArray<string>, DependencyUnavailable>
     /** With `includeDeleted`, tombstones too. */
     readonly find: (
       caller: ProjectCaller,
@@ -164,8 +168,6 @@ export class MetadataStore extends Context.Tag("services/MetadataStore")<
       id: string,
       eventId: EventId,
     ) => Effect.Effect<Deleted, ArtifactNotFound | PermissionDenied | DependencyUnavailable>
-    /** The identity this database gave its blob store, made at the first call. */
-    readonly storeId: Effect.Effect<string, DependencyUnavailable>
     /** Answers when the database does. */
     readonly ping: Effect.Effect<void, DependencyUnavailable>
   }

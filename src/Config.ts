@@ -57,6 +57,8 @@ export interface SettingsShape {
   readonly abandonedAfterSeconds: number
   readonly orphanSweepSeconds: number
   readonly orphanAgeSeconds: number
+  /** Between the two looks that must find an object unknown. */
+  readonly orphanConfirmSeconds: number
   /** Of `/metrics`; 0: whatever the system chooses. */
   readonly metricsPort: number
   /** Where spans go by OTLP/HTTP; absent: nowhere. */
@@ -259,7 +261,8 @@ const make = Effect.gen(function* () {
     sweepSeconds: yield* integer("SWEEP_SECONDS", 10, 1, 60),
     abandonedAfterSeconds: yield* integer("ABANDONED_AFTER_SECONDS", 45, 1, 3600),
     orphanSweepSeconds: yield* integer("ORPHAN_SWEEP_SECONDS", 900, 1, 3600),
-    orphanAgeSeconds: yield* integer("ORPHAN_AGE_SECONDS", 1800, 1, 86_400),
+    orphanAgeSeconds: yield* integer("ORPHAN_AGE_SECONDS", 1800, 1, 30 * 86_400),
+    orphanConfirmSeconds: yield* integer("ORPHAN_CONFIRM_SECONDS", 86_400, 1, 30 * 86_400),
     metricsPort: yield* integer("METRICS_PORT", 9464, 0, 65_535),
     otlpEndpoint: yield* optionalUrl("OTEL_EXPORTER_OTLP_ENDPOINT", ["http:", "https:"]),
     logLevel: yield* logLevel,

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto"
 import { constants } from "node:fs"
-import { access, link, open, readdir, readFile, stat, unlink } from "node:fs/promises"
-import { join } from "node:path"
+import { access, link, open, readdir, readFile, rename, stat, unlink } from "node:fs/promises"
+import { basename, dirname, join } from "node:path"
 import { DateTime, Effect, Layer, Stream } from "effect"
 import { BlobMissing, BlobStore } from "../../services/BlobStore.ts"
 import { DependencyUnavailable } from "../../services/Unavailable.ts"
@@ -39,6 +39,7 @@ const make = (directory: string) =>
     const objects = join(directory, "objects")
     const temporary = join(directory, "tmp")
     const identity = join(directory, "store-id")
+    const watermark = join(directory, "store-watermark")
     const buffers = new Buffers(mostIdle)
     const readBuffers = new Buffers(mostIdleRead)
     const openFiles = new OpenFiles()
@@ -48,20 +49,41 @@ const make = (directory: string) =>
       (opened) => Effect.promise(() => opened.close()),
     )
     const pathOf = (key: string) => folders.pathOf(key, nameOf(key))
+    /** What is not in a folder that is not there either, of a volume that is not mounted say, is not known to be gone. */
     const missingOr = (key: string, operation: string) => (error: unknown) =>
-      isMissing(error) ? new BlobMissing({ key }) : fault(operation)(error)
+      isMissing(error)
+        ? Effect.zipRight(
+            attempt(operation, () => access(dirname(pathOf(key)))),
+            new BlobMissing({ key }),
+          )
+        : fault(operation)(error)
 
-    /** Files of a folder tree with their times; what vanishes meanwhile is left out. */
-    async function* walk(folder: string): AsyncGenerator<{ name: string; size: number; modified: number }> {
-      for (const entry of await readdir(folder, { withFileTypes: true }).catch(orVanished([]))) {
-        const path = join(folder, entry.name)
-        if (entry.isDirectory()) yield* walk(path)
-        else {
-          const found = await stat(path).catch(orVanished(undefined))
-          if (found) yield { name: entry.name, size: found.size, modified: found.mtimeMs }
-        }
+    /** Files of one folder by name, those behind `after` only, with their times; what vanishes meanwhile is left out. */
+    async function* filesIn(folder: string, after = "") {
+      for (const name of (await readdir(folder)).sort()) {
+        if (name <= after) continue
+        const found = await stat(join(folder, name)).catch(orVanished(undefined))
+        if (found) yield { name, size: found.size, modified: DateTime.unsafeMake(found.mtimeMs) }
       }
     }
+
+    /** All objects, folder by folder: that and their names is the order of the list. */
+    async function* objectsBehind(key: string | undefined) {
+      const [from, after] = key === undefined ? ["", ""] : [dirname(pathOf(key)), nameOf(key)]
+      for (const folder of folders.paths) if (folder >= from) yield* filesIn(folder, folder === from ? after : "")
+    }
+
+    /** A file whole under another name first, for `link` or `rename` to make it the one meant. */
+    const drafted = async (target: string, text: string, place: (draft: string) => Promise<void>) => {
+      const draft = join(temporary, `${basename(target)}.${randomBytes(6).toString("hex")}`)
+      const handle = await open(draft, "wx", 0o640)
+      await handle.writeFile(text)
+      await handle.sync()
+      await handle.close()
+      await place(draft)
+      await syncFolder(directory)
+    }
+    const textOf = async (path: string) => (await readFile(path, "utf8").catch(orVanished(undefined)))?.trim()
 
     return BlobStore.of({
       open: traced("BlobStore.open")(function* (key, { size }) {
@@ -85,14 +107,15 @@ const make = (directory: string) =>
         return held(
           Effect.tryPromise({
             try: async () => new FileReader(await openFiles.join(path), range, readBuffers),
-            catch: missingOr(key, "read"),
-          }),
+            catch: (error) => error,
+          }).pipe(Effect.catchAll(missingOr(key, "read"))),
           (reader) => Effect.sync(() => reader.close()),
         )
       }),
       stat: traced("BlobStore.stat")((key) => {
         const path = pathOf(key)
-        return Effect.tryPromise({ try: () => stat(path), catch: missingOr(key, "stat") }).pipe(
+        return Effect.tryPromise({ try: () => stat(path), catch: (error) => error }).pipe(
+          Effect.catchAll(missingOr(key, "stat")),
           Effect.map(({ mtimeMs, size }) => ({ key, size, modifiedAt: DateTime.unsafeMake(mtimeMs) })),
         )
       }),
@@ -111,42 +134,38 @@ const make = (directory: string) =>
           await folders.sync(path)
         })
       }),
-      list: ({ before }) =>
-        Stream.fromAsyncIterable(walk(objects), fault("list")).pipe(
-          Stream.filter(({ modified }) => modified < before.epochMillis),
-          Stream.map(({ modified, name, size }) => ({
-            key: keyOf(name),
-            size,
-            modifiedAt: DateTime.unsafeMake(modified),
-          })),
+      list: ({ after } = {}) =>
+        Stream.fromAsyncIterable(objectsBehind(after), fault("list")).pipe(
+          Stream.map(({ modified, name, size }) => ({ key: keyOf(name), size, modifiedAt: modified })),
         ),
-      removePartials: traced("BlobStore.removePartials")(({ before }) =>
-        attempt("removePartials", async () => {
-          let count = 0
-          for await (const { modified, name } of walk(temporary)) {
-            if (modified >= before.epochMillis) continue
-            await unlink(join(temporary, name)).catch(orVanished(undefined))
-            count++
-          }
-          return count
-        }),
+      partials: Stream.suspend(() => Stream.fromAsyncIterable(filesIn(temporary), fault("partials"))).pipe(
+        Stream.map(({ modified, name }) => ({
+          key: keyOf(name.slice(0, name.lastIndexOf("."))),
+          handle: name,
+          touchedAt: modified,
+        })),
+      ),
+      removePartial: traced("BlobStore.removePartial")(({ handle }) =>
+        attempt("removePartial", () => unlink(join(temporary, basename(handle))).catch(orVanished(undefined))),
       ),
       signedUrl: () => Effect.succeed(undefined),
-      identify: traced("BlobStore.identify")((storeId) =>
+      identify: traced("BlobStore.identify")((storeId, { place }) =>
         attempt("identify", async () => {
-          // Written whole under another name first: a link either makes the name or finds it taken.
-          const draft = join(temporary, `store-id.${randomBytes(6).toString("hex")}`)
-          const handle = await open(draft, "wx", 0o640)
-          await handle.writeFile(storeId)
-          await handle.sync()
-          await handle.close()
-          await link(draft, identity).catch((error: NodeJS.ErrnoException) => {
-            if (error.code !== "EEXIST") throw error
+          const found = await textOf(identity)
+          if (found !== undefined || !place) return found
+          // A link either makes the name or finds it taken.
+          await drafted(identity, storeId, async (draft) => {
+            await link(draft, identity).catch((error: NodeJS.ErrnoException) => {
+              if (error.code !== "EEXIST") throw error
+            })
+            await unlink(draft)
           })
-          await unlink(draft)
-          await syncFolder(directory)
-          return (await readFile(identity, "utf8")).trim()
+          return await textOf(identity)
         }),
+      ),
+      watermark: attempt("watermark", () => textOf(watermark)),
+      setWatermark: traced("BlobStore.setWatermark")((text) =>
+        attempt("setWatermark", () => drafted(watermark, text, (draft) => rename(draft, watermark))),
       ),
       ping: attempt("ping", () => access(objects, constants.W_OK)),
     })

@@ -1,4 +1,4 @@
-import { Clock, DateTime, Effect, Layer, Stream } from "effect"
+import { DateTime, Effect, Layer, Stream } from "effect"
 import { BlobMissing, BlobStore } from "../../services/BlobStore.ts"
 import { DependencyUnavailable } from "../../services/Unavailable.ts"
 import { checkKey } from "./keys.ts"
@@ -9,9 +9,23 @@ interface Stored {
   readonly modifiedAt: DateTime.Utc
 }
 
+interface Draft {
+  readonly key: string
+  readonly begunAt: DateTime.Utc
+  readonly chunks: Array<Uint8Array>
+  bytes: number
+}
+
+const fault = (operation: string, message: string) =>
+  new DependencyUnavailable({ dependency: "blob_store", operation, cause: new Error(message) })
+
 const make = Effect.sync(() => {
   const objects = new Map<string, Stored>()
+  /** Unfinished writes by their handles. */
+  const drafts = new Map<string, Draft>()
+  let begun = 0
   let identity: string | undefined
+  let watermark: string | undefined
   const find = (key: string) =>
     Effect.suspend(() => {
       const stored = objects.get(checkKey(key))
@@ -21,10 +35,19 @@ const make = Effect.sync(() => {
   return BlobStore.of({
     open: traced("BlobStore.open")((key, { size }) =>
       Effect.acquireRelease(
-        Effect.sync(() => ({ key: checkKey(key), chunks: [] as Array<Uint8Array>, bytes: 0 })),
-        (draft) => Effect.sync(() => void draft.chunks.splice(0)),
+        Effect.map(DateTime.now, (begunAt) => {
+          const handle = String(++begun)
+          const draft: Draft = { key: checkKey(key), begunAt, chunks: [], bytes: 0 }
+          drafts.set(handle, draft)
+          return { handle, draft }
+        }),
+        ({ draft, handle }) =>
+          Effect.sync(() => {
+            drafts.delete(handle)
+            draft.chunks.splice(0)
+          }),
       ).pipe(
-        Effect.map((draft) => ({
+        Effect.map(({ draft, handle }) => ({
           write: (chunk: Uint8Array) => {
             draft.chunks.push(Uint8Array.from(chunk))
             draft.bytes += chunk.length
@@ -32,13 +55,9 @@ const make = Effect.sync(() => {
           },
           finish: Effect.gen(function* () {
             if (size !== undefined && size !== draft.bytes)
-              return yield* new DependencyUnavailable({
-                dependency: "blob_store",
-                operation: "finish",
-                cause: new Error(`${draft.bytes} bytes came instead of ${size}`),
-              })
-            const modifiedAt = DateTime.unsafeMake(yield* Clock.currentTimeMillis)
-            objects.set(draft.key, { bytes: Buffer.concat(draft.chunks), modifiedAt })
+              return yield* fault("finish", `${draft.bytes} bytes came instead of ${size}`)
+            if (!drafts.delete(handle)) return yield* fault("finish", "the write was removed")
+            objects.set(draft.key, { bytes: Buffer.concat(draft.chunks), modifiedAt: yield* DateTime.now })
           }),
         })),
       ),
@@ -59,17 +78,26 @@ const make = Effect.sync(() => {
     ),
     stat: (key) => Effect.map(find(key), ({ bytes, modifiedAt }) => ({ key, size: bytes.length, modifiedAt })),
     remove: (key) => Effect.sync(() => void objects.delete(checkKey(key))),
-    list: ({ before }) =>
+    list: ({ after } = {}) =>
       Stream.suspend(() =>
         Stream.fromIterable(
           [...objects]
-            .filter(([, { modifiedAt }]) => DateTime.lessThan(modifiedAt, before))
+            .filter(([key]) => after === undefined || key > after)
+            .sort(([a], [b]) => (a < b ? -1 : 1))
             .map(([key, { bytes, modifiedAt }]) => ({ key, size: bytes.length, modifiedAt })),
         ),
       ),
-    removePartials: () => Effect.succeed(0),
+    partials: Stream.suspend(() =>
+      Stream.fromIterable([...drafts].map(([handle, { begunAt, key }]) => ({ key, handle, touchedAt: begunAt }))),
+    ),
+    removePartial: ({ handle }) => Effect.sync(() => void drafts.delete(handle)),
     signedUrl: () => Effect.succeed(undefined),
-    identify: (storeId) => Effect.sync(() => (identity ??= storeId)),
+    identify: (storeId, { place }) => Effect.sync(() => (place ? (identity ??= storeId) : identity)),
+    watermark: Effect.sync(() => watermark),
+    setWatermark: (text) =>
+      Effect.sync(() => {
+        watermark = text
+      }),
     ping: Effect.void,
   })
 })

@@ -12,7 +12,7 @@ import {
 } from "@aws-sdk/client-s3"
 import { getSignedUrl } from "@aws-sdk/s3-request-presigner"
 import type { Readable } from "node:stream"
-import { Clock, DateTime, Effect, Layer, Stream } from "effect"
+import { Clock, DateTime, Effect, Layer, Option, Stream } from "effect"
 import { BlobMissing, BlobStore, UnsuitableStore } from "../../services/BlobStore.ts"
 import { DependencyUnavailable } from "../../services/Unavailable.ts"
 import { S3 } from "../clients/S3.ts"
@@ -26,8 +26,10 @@ import { spanned, traced } from "../../src/telemetry/Spans.ts"
 
 const prefix = "artifacts/"
 const identityKey = "artifact-store-id"
+const watermarkKey = "artifact-store-watermark"
 
 const nameOf = (key: string) => prefix + checkKey(key)
+const keyOf = (name: string | undefined) => (name ?? "").slice(prefix.length)
 const fault = (operation: string) => (cause: unknown) =>
   new DependencyUnavailable({ dependency: "blob_store", operation, cause })
 /** A missing bucket is no missing object; HEAD cannot tell the two apart. */
@@ -49,6 +51,17 @@ const make = Effect.gen(function* () {
     Effect.tryPromise({ try: run, catch: fault(operation) })
   const missingOr = (key: string, operation: string) => (error: unknown) =>
     isMissing(error) ? new BlobMissing({ key }) : fault(operation)(error)
+
+  /** A small object of the store's own, outside the prefix of artifacts. */
+  const textOf = async (Key: string) => {
+    try {
+      const { Body } = await client.send(new GetObjectCommand({ Bucket, Key }))
+      return (await Body?.transformToString())?.trim()
+    } catch (error) {
+      if (isMissing(error)) return undefined
+      throw error
+    }
+  }
 
   /** The credentials' own end bounds what they sign. */
   const credentialsEnd = Effect.map(
@@ -130,33 +143,48 @@ const make = Effect.gen(function* () {
       })
     }),
 
-    list: ({ before }) =>
-      Stream.fromAsyncIterable(paginateListObjectsV2({ client }, { Bucket, Prefix: prefix }), fault("list")).pipe(
+    list: ({ after } = {}) =>
+      Stream.fromAsyncIterable(
+        paginateListObjectsV2(
+          { client },
+          { Bucket, Prefix: prefix, ...(after !== undefined && { StartAfter: nameOf(after) }) },
+        ),
+        fault("list"),
+      ).pipe(
         Stream.mapConcat(({ Contents }) => Contents ?? []),
         Stream.map(({ Key, LastModified, Size }) => ({
-          key: (Key ?? "").slice(prefix.length),
+          key: keyOf(Key),
           size: Size ?? 0,
           modifiedAt: DateTime.unsafeMake(LastModified ?? 0),
         })),
-        Stream.filter(({ modifiedAt }) => DateTime.lessThan(modifiedAt, before)),
       ),
 
-    removePartials: traced("BlobStore.removePartials")(({ before }) =>
-      attempt("removePartials", async () => {
-        let count = 0
-        for (let marker = {}, more = true; more;) {
-          const page = await client.send(new ListMultipartUploadsCommand({ Bucket, Prefix: prefix, ...marker }))
-          marker = { KeyMarker: page.NextKeyMarker, UploadIdMarker: page.NextUploadIdMarker }
-          more = page.IsTruncated === true
-          for (const { Initiated, Key, UploadId } of page.Uploads ?? []) {
-            if ((Initiated?.getTime() ?? 0) >= before.epochMillis) continue
-            await client.send(new AbortMultipartUploadCommand({ Bucket, Key, UploadId })).catch((error: unknown) => {
-              if (!(error instanceof S3ServiceException && error.name === "NoSuchUpload")) throw error
-            })
-            count++
-          }
-        }
-        return count
+    partials: Stream.paginateEffect({}, (marker: object) =>
+      attempt("partials", () =>
+        client.send(new ListMultipartUploadsCommand({ Bucket, Prefix: prefix, ...marker })),
+      ).pipe(
+        Effect.map((page) => [
+          page.Uploads ?? [],
+          page.IsTruncated === true
+            ? Option.some({ KeyMarker: page.NextKeyMarker, UploadIdMarker: page.NextUploadIdMarker })
+            : Option.none(),
+        ]),
+      ),
+    ).pipe(
+      Stream.mapConcat((uploads) => uploads),
+      Stream.map(({ Initiated, Key, UploadId }) => ({
+        key: keyOf(Key),
+        handle: UploadId ?? "",
+        touchedAt: DateTime.unsafeMake(Initiated ?? 0),
+      })),
+    ),
+
+    removePartial: traced("BlobStore.removePartial")(({ handle, key }) =>
+      attempt("removePartial", async () => {
+        const upload = { Bucket, Key: prefix + key, UploadId: handle }
+        await client.send(new AbortMultipartUploadCommand(upload)).catch((error: unknown) => {
+          if (!(error instanceof S3ServiceException && error.name === "NoSuchUpload")) throw error
+        })
       }),
     ),
 
@@ -181,31 +209,32 @@ const make = Effect.gen(function* () {
       return { url, expiresAt: DateTime.unsafeMake(now + expiresIn * 1000) }
     }),
 
-    identify: traced("BlobStore.identify")(function* (storeId) {
+    identify: traced("BlobStore.identify")(function* (storeId, { place }) {
       const versioning = yield* attempt("identify", () => client.send(new GetBucketVersioningCommand({ Bucket })))
       if (versioning.Status === "Enabled")
         return yield* new UnsuitableStore({
           reason: `S3_BUCKET "${Bucket}" is versioned, so that a delete would delete nothing: use a bucket without versioning.`,
         })
       return yield* attempt("identify", async () => {
-        const read = async () => {
-          const { Body } = await client.send(new GetObjectCommand({ Bucket, Key: identityKey }))
-          return (await Body?.transformToString())?.trim()
-        }
-        const found = await read().catch((error: unknown) => {
-          if (isMissing(error)) return undefined
-          throw error
-        })
-        if (found !== undefined) return found
+        const found = await textOf(identityKey)
+        if (found !== undefined || !place) return found
         // Two pods at once: the one that comes second is refused, and reads what the first wrote.
         await client
           .send(new PutObjectCommand({ Bucket, Key: identityKey, Body: storeId, IfNoneMatch: "*" }))
           .catch((error: unknown) => {
             if (!isStatus(error, 409, 412)) throw error
           })
-        return (await read()) ?? ""
+        return await textOf(identityKey)
       })
     }),
+
+    watermark: attempt("watermark", () => textOf(watermarkKey)),
+
+    setWatermark: traced("BlobStore.setWatermark")((text) =>
+      Effect.asVoid(
+        attempt("setWatermark", () => client.send(new PutObjectCommand({ Bucket, Key: watermarkKey, Body: text }))),
+      ),
+    ),
 
     ping: Effect.asVoid(
       attempt("ping", (signal) => client.send(new HeadBucketCommand({ Bucket }), { abortSignal: signal })).pipe(

@@ -177,6 +177,13 @@ export const layer = (options: { readonly defaultQuotaBytes: number }) =>
             return keys.filter((key) => !known.has(key))
           }),
         ),
+        uploadingBlobKeys: traced("MetadataStore.uploadingBlobKeys")((keys) =>
+          Effect.sync(() => {
+            const uploading = rows().filter((row) => row.state === "pending")
+            const known = new Set(uploading.map(({ upload }) => upload.blobKey))
+            return keys.filter((key) => known.has(key))
+          }),
+        ),
         find: traced("MetadataStore.find")((caller, id, { includeDeleted }) =>
           Effect.suspend(() => {
             const artifact = state.artifacts.get(id)?.artifact
@@ -225,7 +232,6 @@ export const layer = (options: { readonly defaultQuotaBytes: number }) =>
             return Effect.succeed({ artifact, blobKey, usage: usageOf(project, options.defaultQuotaBytes) })
           }),
         ),
-        storeId: Effect.sync(() => (state.storeId ??= crypto.randomUUID())),
         ping: Effect.void,
       }
     }),

@@ -1,13 +1,10 @@
 import * as SqlClient from "@effect/sql/SqlClient"
-import { Effect, Layer, Schema } from "effect"
+import { Effect, Layer } from "effect"
 import { MetadataStore } from "../../services/MetadataStore.ts"
 import { unavailable } from "../clients/sqlErrors.ts"
 import { makeArtifacts } from "./postgresArtifacts.ts"
 import { makeUploads } from "./postgresUploads.ts"
-import { decoder } from "./rows.ts"
 import { spanned } from "../../src/telemetry/Spans.ts"
-
-const decodeIdentity = decoder(Schema.Struct({ id: Schema.String }))
 
 const make = (defaultQuotaBytes: number) =>
   Effect.gen(function* () {
@@ -15,19 +12,13 @@ const make = (defaultQuotaBytes: number) =>
     const uploads = yield* makeUploads(defaultQuotaBytes)
     const artifacts = yield* makeArtifacts(defaultQuotaBytes)
 
-    const storeId = Effect.gen(function* () {
-      yield* sql`insert into store_identity (id) values (gen_random_uuid()::text) on conflict (one) do nothing`
-      const rows = yield* sql`select id from store_identity`
-      return (yield* decodeIdentity(rows[0])).id
-    }).pipe(Effect.catchTag("SqlError", unavailable("MetadataStore.storeId")), spanned("MetadataStore.storeId"))
-
     const ping = sql`select 1`.pipe(
       Effect.asVoid,
       Effect.catchTag("SqlError", unavailable("MetadataStore.ping")),
       spanned("MetadataStore.ping"),
     )
 
-    return MetadataStore.of({ ...uploads, ...artifacts, storeId, ping })
+    return MetadataStore.of({ ...uploads, ...artifacts, ping })
   })
 
 /** On any SqlClient that speaks Postgres. `defaultQuotaBytes`: the limit of projects that have none of their own. */

@@ -171,5 +171,16 @@ export const makeUploads = (defaultQuotaBytes: number) =>
       Effect.catchTag("SqlError", unavailable("MetadataStore.unknownBlobKeys")),
     )
 
-    return { begin, findReplay, renew, commit, outcome, fence, forget, unknownBlobKeys }
+    const uploadingBlobKeys = traced("MetadataStore.uploadingBlobKeys")(
+      function* (keys: ReadonlyArray<string>) {
+        if (keys.length === 0) return []
+        const rows = yield* sql`
+          select key from jsonb_array_elements_text(${JSON.stringify(keys)}::text::jsonb) as key
+          where exists (select from artifacts where blob_key = key and state = 'pending' and fenced_at is null)`
+        return (yield* decodeKeys(rows)).map(({ key }) => key)
+      },
+      Effect.catchTag("SqlError", unavailable("MetadataStore.uploadingBlobKeys")),
+    )
+
+    return { begin, findReplay, renew, commit, outcome, fence, forget, unknownBlobKeys, uploadingBlobKeys }
   })

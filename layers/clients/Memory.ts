@@ -1,6 +1,7 @@
 import { Context, DateTime, Effect, Layer, Redacted } from "effect"
 import type { ApiKeyRecord } from "../../services/Authenticator.ts"
 import type { CommitRequest, PendingUpload } from "../../services/MetadataStore.ts"
+import type { Hold } from "../../services/StoreGuard.ts"
 import { Artifact } from "../../src/domain/Artifact.ts"
 import type { Claim } from "../../src/domain/Claim.ts"
 import type { EventId, ProjectHandle } from "../../src/domain/Ids.ts"
@@ -66,7 +67,15 @@ export interface MemoryState {
   events: Array<EventRow>
   lastSequence: number
   lastPublished: number
-  storeId: string | undefined
+  /** See services/StoreGuard.ts. */
+  readonly store: {
+    readonly id: string
+    placed: boolean
+    hold: Hold | undefined
+    readonly marks: Map<string, { readonly position: number; readonly madeAt: number }>
+    readonly candidates: Map<string, { readonly firstSeenAt: number; handedAt: number }>
+    readonly listing: { epoch: number; after: string | undefined }
+  }
 }
 
 /** What the memory layers share in place of a database; lives and dies with its layer. */
@@ -83,7 +92,14 @@ export const layer = Layer.sync(MemoryDatabase, () => ({
   events: [],
   lastSequence: 0,
   lastPublished: 0,
-  storeId: undefined,
+  store: {
+    id: crypto.randomUUID(),
+    placed: false,
+    hold: undefined,
+    marks: new Map(),
+    candidates: new Map(),
+    listing: { epoch: 0, after: undefined },
+  },
 }))
 
 /** A transaction: `body` runs in one go at one instant (milliseconds), and must refuse before it changes anything. */

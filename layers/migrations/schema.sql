@@ -183,8 +183,41 @@ create table event_log (
 create table event_log_head (one boolean primary key default true check (one), last bigint not null default 0);
 insert into event_log_head default values;
 
--- The identity that this database gave its blob store.
-create table store_identity (one boolean primary key default true check (one), id text not null);
+-- The blob store
+
+-- What this database remembers of its blob store; see services/StoreGuard.ts.
+create table blob_store (
+  one boolean primary key default true check (one),
+  -- the identity that this database gives its store
+  id text not null default gen_random_uuid()::text,
+  -- when the store was given it
+  placed_at timestamptz,
+  -- while set, nothing that this database does not know is removed
+  held_at timestamptz,
+  hold_reason text,
+  -- the listing of the store: raised by each who takes it over, and the key behind which it goes on
+  listing_epoch bigint not null default 0,
+  listing_after text,
+  check ((held_at is null) = (hold_reason is null))
+);
+insert into blob_store default values;
+
+-- What was written into the store as its watermark. A database that does not know the store's mark is an older state.
+create table store_marks (
+  id text primary key default gen_random_uuid()::text,
+  -- of the last event when the mark was made; null before the first
+  position bigint,
+  made_at timestamptz not null default clock_timestamp()
+);
+
+-- Objects that the listing found and no row knows. One is removed only when a second look finds it unknown still.
+create table orphan_candidates (
+  blob_key text primary key,
+  first_seen_at timestamptz not null default clock_timestamp(),
+  -- when the second look took its turn at it last
+  handed_at timestamptz
+);
+create index orphan_candidates_due on orphan_candidates (handed_at nulls first, first_seen_at);
 
 -- Duties
 

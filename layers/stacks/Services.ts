@@ -9,6 +9,7 @@ import { Outbox } from "../../services/Outbox.ts"
 import { ProjectDuties } from "../../services/ProjectDuties.ts"
 import { ProjectStore } from "../../services/ProjectStore.ts"
 import { RemovalQueue } from "../../services/RemovalQueue.ts"
+import { StoreGuard } from "../../services/StoreGuard.ts"
 import { Settings, type SettingsShape } from "../../src/Config.ts"
 import { observe } from "../../src/telemetry/Dependencies.ts"
 import * as Messages from "../ActorMessages/Postgres.ts"
@@ -24,6 +25,7 @@ import * as Outboxes from "../Outbox/Postgres.ts"
 import * as Duties from "../ProjectDuties/Postgres.ts"
 import * as ProjectStores from "../ProjectStore/Postgres.ts"
 import * as RemovalQueues from "../RemovalQueue/Postgres.ts"
+import * as StoreGuards from "../StoreGuard/Postgres.ts"
 
 /** What both nodes share: everything that needs a SqlClient and nothing else, its operations timed. */
 export const database = (settings: SettingsShape) => {
@@ -41,6 +43,7 @@ export const database = (settings: SettingsShape) => {
     MetadataStores.layer(quota).pipe(observe(MetadataStore, "postgres")),
     Outboxes.layer.pipe(observe(Outbox, "postgres")),
     RemovalQueues.layer.pipe(observe(RemovalQueue, "postgres")),
+    StoreGuards.layer.pipe(observe(StoreGuard, "postgres")),
   ).pipe(Layer.provideMerge(Layer.mergeAll(Ids.layer, ContentHasher.layer, Layer.succeed(Settings, settings))))
 }
 

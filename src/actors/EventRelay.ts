@@ -6,6 +6,7 @@ import type { SourceEvent } from "../domain/SourceEvent.ts"
 import { encodeSourceEvent } from "../domain/SourceEventJson.ts"
 import { refills, restores } from "../telemetry/Relay.ts"
 import { traced } from "../telemetry/Spans.ts"
+import { holdRemovals } from "./Watermark.ts"
 
 /** Events moved in one step. */
 const batch = 500
@@ -108,6 +109,7 @@ const restored = Effect.fnUntraced(function* (top: number, lastSequence: number)
     "The event stream is ahead of Postgres, which must have been restored: raising the sequence.",
   ).pipe(Effect.annotateLogs({ top, lastSequence }))
   yield* Metric.increment(restores)
+  yield* holdRemovals(`the event stream is ahead of the database (sequence ${top}, not ${lastSequence}).`)
   yield* (yield* Outbox).raise(top)
 })
 

@@ -6,11 +6,14 @@ import { Outbox } from "../../services/Outbox.ts"
 import { ProjectDuties } from "../../services/ProjectDuties.ts"
 import type { SettingsShape } from "../Config.ts"
 import { Project } from "./ProjectProtocol.ts"
-import { orphanedBlobs } from "./Orphans.ts"
+import { sweepStore } from "./Orphans.ts"
 import { traced } from "../telemetry/Spans.ts"
+import { markStore } from "./Watermark.ts"
 
 /** Projects told of their work by one tick. */
 const tickLimit = 500
+/** Objects of the store listed in one run, which also ends after a third of the time between two. */
+const listingMost = 2_000_000
 /** How long messages of the engine are kept after they were sent: past any run that could be sent again. Seconds. */
 const messageAge = 3600
 
@@ -70,7 +73,12 @@ const tick = <E, R>(name: string, seconds: number, execute: Effect.Effect<unknow
 export const layer = (
   settings: Pick<
     SettingsShape,
-    "sweepSeconds" | "abandonedAfterSeconds" | "orphanSweepSeconds" | "orphanAgeSeconds" | "eventRetentionSeconds"
+    | "sweepSeconds"
+    | "abandonedAfterSeconds"
+    | "orphanSweepSeconds"
+    | "orphanAgeSeconds"
+    | "orphanConfirmSeconds"
+    | "eventRetentionSeconds"
   >,
 ) =>
   Layer.mergeAll(
@@ -81,6 +89,15 @@ export const layer = (
         Effect.flatMap((now) => tellProjects(settings.abandonedAfterSeconds, String(now))),
       ),
     ),
-    tick("Orphans", settings.orphanSweepSeconds, orphanedBlobs(settings.orphanAgeSeconds)),
+    tick(
+      "Orphans",
+      settings.orphanSweepSeconds,
+      sweepStore({
+        ageSeconds: settings.orphanAgeSeconds,
+        confirmSeconds: settings.orphanConfirmSeconds,
+        budget: { objects: listingMost, seconds: Math.max(1, settings.orphanSweepSeconds / 3) },
+      }),
+    ),
+    tick("Watermark", settings.sweepSeconds, markStore()),
     tick("Pruning", 600, prune(settings.eventRetentionSeconds)),
   )

@@ -13,6 +13,7 @@ import * as ProjectDutiesMemory from "../../layers/ProjectDuties/Memory.ts"
 import * as ProjectStoreMemory from "../../layers/ProjectStore/Memory.ts"
 import * as QuotaCountersMemory from "../../layers/QuotaCounters/Memory.ts"
 import * as RemovalQueueMemory from "../../layers/RemovalQueue/Memory.ts"
+import * as StoreGuardMemory from "../../layers/StoreGuard/Memory.ts"
 import * as WakeupProcess from "../../layers/Wakeup/Process.ts"
 import { ActorMessages } from "../../services/ActorMessages.ts"
 import { BlobStore } from "../../services/BlobStore.ts"
@@ -23,7 +24,6 @@ import { Outbox } from "../../services/Outbox.ts"
 import { QuotaCounters } from "../../services/QuotaCounters.ts"
 import { RemovalQueue } from "../../services/RemovalQueue.ts"
 import * as Actors from "../../src/actors/Actors.ts"
-import { orphanedBlobs } from "../../src/actors/Orphans.ts"
 import { reconcile, sweep } from "../../src/actors/Project.ts"
 import { removals } from "../../src/actors/Removals.ts"
 import { prune } from "../../src/actors/Ticks.ts"
@@ -44,6 +44,7 @@ const memory = Layer.mergeAll(AuthenticatorMemory.layer, QuotaCountersMemory.lay
       ProjectDutiesMemory.layer,
       ProjectStoreMemory.layer(quota),
       RemovalQueueMemory.layer,
+      StoreGuardMemory.layer,
       WakeupProcess.layer,
       Layer.succeed(ActorMessages, { prune: () => Effect.succeed(0) }),
     ),
@@ -126,22 +127,6 @@ layer(memory)("Duties, on the test's clock", (it) => {
     }),
   )
 
-  it.effect("aged objects no row knows are removed, others are not", () =>
-    Effect.gen(function* () {
-      const caller = yield* newCaller
-      yield* stored("orphan/old")
-      const known = yield* uploading(caller)
-      yield* TestClock.adjust("1 hour")
-      yield* stored("orphan/young")
-      yield* orphanedBlobs(1800)
-      expect([yield* there("orphan/old"), yield* there(known.key), yield* there("orphan/young")]).toEqual([
-        false,
-        true,
-        true,
-      ])
-    }),
-  )
-
   it.effect("a deleted artifact's object is removed and the removal confirmed; a failed one stays queued", () =>
     Effect.gen(function* () {
       const blobs = yield* BlobStore
@@ -196,6 +181,7 @@ layer(memory, live)("Actors, as a node runs them", (it) => {
         abandonedAfterSeconds: 1,
         orphanSweepSeconds: 1,
         orphanAgeSeconds: 1,
+        orphanConfirmSeconds: 1,
         eventRetentionSeconds: 60,
       }).pipe(Layer.provide(cluster), Layer.provide(Layer.succeed(RemovalQueue, dying)))
       const { artifact } = yield* publish(caller)

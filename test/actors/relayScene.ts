@@ -4,6 +4,7 @@ import { type EventRow, MemoryDatabase } from "../../layers/clients/Memory.ts"
 import * as RedisClient from "../../layers/clients/Redis.ts"
 import * as RedisStream from "../../layers/EventBus/RedisStream.ts"
 import * as OutboxMemory from "../../layers/Outbox/Memory.ts"
+import * as StoreGuardMemory from "../../layers/StoreGuard/Memory.ts"
 import { EventBus } from "../../services/EventBus.ts"
 import { relayRound, type Round } from "../../src/actors/EventRelay.ts"
 import { Artifact } from "../../src/domain/Artifact.ts"
@@ -100,7 +101,7 @@ export const ownRedis = Effect.acquireRelease(
 
 /** A memory outbox and a stream on this Redis. */
 export const over = (url: string, maxLength = 1_000_000) =>
-  Layer.merge(OutboxMemory.layer, RedisStream.layer({ streamKey, maxLength })).pipe(
+  Layer.mergeAll(OutboxMemory.layer, StoreGuardMemory.layer, RedisStream.layer({ streamKey, maxLength })).pipe(
     Layer.provideMerge(MemoryDatabaseLayer.layer),
     Layer.provideMerge(RedisClient.layer({ url: Redacted.make(url) })),
   )

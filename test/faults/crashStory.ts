@@ -25,6 +25,7 @@ export const crashStory = async (kills: number, seed = Date.now() % 1_000_000): 
     ABANDONED_AFTER_SECONDS: "15",
     ORPHAN_SWEEP_SECONDS: "3",
     ORPHAN_AGE_SECONDS: "5",
+    ORPHAN_CONFIRM_SECONDS: "3",
   })
   try {
     const target = () => ({ baseUrl: plane.node().baseUrl, adminKey: plane.adminKey })

@@ -24,7 +24,13 @@ export const twoRelays = async (
 ): Promise<RelaysReport> => {
   const seed = options.seed ?? Date.now() % 1_000_000
   const pauses = options.pauses ?? 40
-  const env = { SWEEP_SECONDS: "1", ABANDONED_AFTER_SECONDS: "15", ORPHAN_SWEEP_SECONDS: "3", ORPHAN_AGE_SECONDS: "20" }
+  const env = {
+    SWEEP_SECONDS: "1",
+    ABANDONED_AFTER_SECONDS: "15",
+    ORPHAN_SWEEP_SECONDS: "3",
+    ORPHAN_AGE_SECONDS: "20",
+    ORPHAN_CONFIRM_SECONDS: "5",
+  }
   const cluster = await startCluster({ pods: 2, together: false, env })
   const redis = new Redis(cluster.redis.url)
   try {

@@ -77,6 +77,7 @@ export const rollingRestart = async (
     SWEEP_SECONDS: "1",
     ORPHAN_SWEEP_SECONDS: "3",
     ORPHAN_AGE_SECONDS: "60",
+    ORPHAN_CONFIRM_SECONDS: "10",
   }
   const cluster = await startCluster({ pods: 3, env })
   try {

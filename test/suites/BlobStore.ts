@@ -1,11 +1,10 @@
 import { createHash, randomBytes } from "node:crypto"
 import { expect, layer } from "@effect/vitest"
-import { DateTime, Effect, Exit, type Layer, Schedule } from "effect"
+import { Chunk, DateTime, Effect, Exit, type Layer, Schedule, Stream } from "effect"
 import * as fc from "fast-check"
 import { BlobMissing, BlobStore } from "../../services/BlobStore.ts"
 import { DependencyUnavailable } from "../../services/Unavailable.ts"
 import {
-  anHourAgo,
   chunkings,
   type BlobStoreSuiteOptions,
   expectNothing,
@@ -13,8 +12,8 @@ import {
   feed,
   freshKey,
   get,
-  later,
   listed,
+  partialsOf,
   put,
   sha256,
 } from "./blobSteps.ts"
@@ -115,7 +114,7 @@ export const blobStoreSuite = (
           yield* feed(writer, bytes, 65_536)
           expect(yield* Effect.flip(store.stat(key))).toBeInstanceOf(BlobMissing)
           expect(yield* Effect.flip(get(key, { offset: 0, length: 1 }))).toBeInstanceOf(BlobMissing)
-          expect((yield* listed(yield* later)).map((found) => found.key)).not.toContain(key)
+          expect((yield* listed()).map((found) => found.key)).not.toContain(key)
           yield* writer.finish
           yield* expectWhole(key, bytes)
         }),
@@ -200,12 +199,12 @@ export const blobStoreSuite = (
         ),
       )
 
-    it.effect("the list has every object with its size, and none written later than asked", () =>
+    it.effect("the list has every object with its size and its time", () =>
       Effect.gen(function* () {
         const store = yield* BlobStore
         const keys = [freshKey(), freshKey(), freshKey()]
         for (const [index, key] of keys.entries()) yield* put(key, randomBytes(index * 100))
-        const found = (yield* listed(yield* later)).filter(({ key }) => keys.includes(key))
+        const found = (yield* listed()).filter(({ key }) => keys.includes(key))
         expect(Object.fromEntries(found.map(({ key, size }) => [key, size]))).toEqual(
           Object.fromEntries(keys.map((key, index) => [key, index * 100])),
         )
@@ -214,28 +213,49 @@ export const blobStoreSuite = (
           expect(Math.abs(modifiedAt.epochMillis - one.modifiedAt.epochMillis)).toBeLessThan(1_000)
           expect(Math.abs(modifiedAt.epochMillis - (yield* DateTime.now).epochMillis)).toBeLessThan(60_000)
         }
-        expect((yield* listed(yield* anHourAgo)).filter(({ key }) => keys.includes(key))).toEqual([])
       }),
     )
 
-    if (options.listsPartials === true)
-      it.effect("unfinished writes are removed once old enough, and cannot be finished then", () =>
-        Effect.scoped(
-          Effect.gen(function* () {
-            const store = yield* BlobStore
-            const key = freshKey()
-            const writer = yield* store.open(key, {})
-            yield* feed(writer, randomBytes(12 * mebibyte), 65_536)
-            expect(yield* store.removePartials({ before: yield* anHourAgo })).toBe(0)
-            const removed = yield* Effect.repeat(store.removePartials({ before: yield* later }), {
-              until: (count) => count > 0,
-              schedule: Schedule.intersect(Schedule.spaced("50 millis"), Schedule.recurs(100)),
-            }).pipe(Effect.zipRight(Effect.exit(writer.finish)))
-            expect(Exit.isFailure(removed)).toBe(true)
-            expect(yield* Effect.flip(store.stat(key))).toBeInstanceOf(BlobMissing)
-          }),
-        ),
-      )
+    it.effect("a list goes on behind any key, be the object there or not, and misses none", () =>
+      Effect.gen(function* () {
+        const store = yield* BlobStore
+        yield* Effect.forEach(Array.from({ length: 40 }, freshKey), (key) => put(key, randomBytes(1)))
+        const whole = (yield* listed()).map(({ key }) => key)
+        for (const at of [0, 7, whole.length - 2, whole.length - 1]) {
+          const key = whole[at] ?? ""
+          expect((yield* listed(key)).map((one) => one.key)).toEqual(whole.slice(at + 1))
+          yield* store.remove(key)
+          expect((yield* listed(key)).map((one) => one.key)).toEqual(whole.slice(at + 1))
+          yield* put(key, randomBytes(1))
+        }
+      }),
+    )
+
+    it.effect("an unfinished write is listed with its key, and once removed cannot be finished", () =>
+      Effect.scoped(
+        Effect.gen(function* () {
+          const store = yield* BlobStore
+          const [key, other] = [freshKey(), freshKey()]
+          const writer = yield* store.open(key, {})
+          const spared = yield* store.open(other, {})
+          for (const one of [writer, spared]) yield* feed(one, randomBytes(12 * mebibyte), 65_536)
+          const [partial] = yield* Effect.repeat(partialsOf(key), {
+            until: (found) => found.length > 0,
+            schedule: Schedule.intersect(Schedule.spaced("50 millis"), Schedule.recurs(100)),
+          }).pipe(Effect.zipRight(partialsOf(key)))
+          if (partial === undefined) return expect.fail("the write is not listed")
+          expect(Math.abs(partial.touchedAt.epochMillis - (yield* DateTime.now).epochMillis)).toBeLessThan(60_000)
+          yield* store.removePartial(partial)
+          yield* store.removePartial(partial)
+          expect(yield* partialsOf(key)).toEqual([])
+          expect(Exit.isFailure(yield* Effect.exit(writer.finish))).toBe(true)
+          expect(yield* Effect.flip(store.stat(key))).toBeInstanceOf(BlobMissing)
+          yield* spared.finish
+          expect(yield* store.stat(other)).toMatchObject({ size: 12 * mebibyte })
+          expect(yield* partialsOf(other)).toEqual([])
+        }),
+      ),
+    )
 
     it.effect("fifty writers at once keep their bytes apart", () =>
       Effect.forEach(
@@ -276,13 +296,27 @@ export const blobStoreSuite = (
       }),
     )
 
-    it.effect("the first identity stays", () =>
+    it.effect("an identity is placed when asked for, the first one stays, and it is no object", () =>
       Effect.gen(function* () {
         const store = yield* BlobStore
-        const first = yield* store.identify("store-one")
-        expect(first).toBe("store-one")
-        expect(yield* store.identify("store-two")).toBe(first)
-        expect((yield* listed(yield* later)).filter(({ key }) => key.includes("store"))).toEqual([])
+        expect(yield* store.identify("store-one", { place: false })).toBeUndefined()
+        expect(yield* store.identify("store-one", { place: true })).toBe("store-one")
+        expect(yield* store.identify("store-two", { place: true })).toBe("store-one")
+        expect(yield* store.identify("store-two", { place: false })).toBe("store-one")
+        expect((yield* listed()).filter(({ key }) => key.includes("store"))).toEqual([])
+      }),
+    )
+
+    it.effect("the watermark is the last text that was set, and no object", () =>
+      Effect.gen(function* () {
+        const store = yield* BlobStore
+        expect(yield* store.watermark).toBeUndefined()
+        yield* store.setWatermark("one")
+        expect(yield* store.watermark).toBe("one")
+        yield* store.setWatermark("two")
+        expect(yield* store.watermark).toBe("two")
+        expect((yield* listed()).filter(({ key }) => key.includes("store"))).toEqual([])
+        expect(yield* Stream.runCollect(store.partials)).toEqual(Chunk.empty())
       }),
     )
 

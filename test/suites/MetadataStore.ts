@@ -1,5 +1,5 @@
 import { expect, layer } from "@effect/vitest"
-import { DateTime, Effect, Either } from "effect"
+import { DateTime, Effect } from "effect"
 import { Authenticator } from "../../services/Authenticator.ts"
 import { ClaimStore } from "../../services/ClaimStore.ts"
 import { Ids } from "../../services/Ids.ts"
@@ -260,16 +260,20 @@ export const metadataStoreSuite = (name: string, subject: SqlLayer, options: Sui
         expect(yield* store.unknownBlobKeys([])).toEqual([])
       }),
     )
-    it.effect("the store id is made once; ping answers", () =>
+    it.effect("uploadingBlobKeys are those of pending rows that are not fenced", () =>
       Effect.gen(function* () {
         const store = yield* MetadataStore
-        yield* store.ping
-        const made = yield* Effect.all([store.storeId, store.storeId], { concurrency: 2 })
-        expect(made[0]).toBe(made[1])
-        expect(made[0].length).toBeGreaterThan(10)
-        expect(Either.isRight(yield* Effect.either(store.ping))).toBe(true)
+        const caller = yield* newCaller
+        const pending = (yield* beginUpload(caller)).upload.blobKey
+        const fenced = yield* beginUpload(caller)
+        yield* store.fence(fenced.id)
+        const ready = yield* store.findContent(caller, (yield* publish(caller)).artifact.id)
+        const keys = [pending, fenced.upload.blobKey, ready.blobKey, "stranger/a"]
+        expect(yield* store.uploadingBlobKeys(keys)).toEqual([pending])
+        expect(yield* store.uploadingBlobKeys([])).toEqual([])
       }),
     )
+    it.effect("the store answers", () => Effect.flatMap(MetadataStore, ({ ping }) => ping))
     metadataReplays(it)
     metadataReads(it)
     if (options.concurrent === true) metadataRaces(it)

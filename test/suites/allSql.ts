@@ -7,6 +7,7 @@ import { outboxSuite } from "./Outbox.ts"
 import { projectDutiesSuite } from "./ProjectDuties.ts"
 import { projectStoreSuite } from "./ProjectStore.ts"
 import { removalQueueSuite } from "./RemovalQueue.ts"
+import { storeGuardSuite } from "./StoreGuard.ts"
 
 /** The suites of all services that stand on one database, each over a build of the layer of its own. */
 export const sqlSuites = (name: string, subject: SqlLayer, options: SuiteOptions) => {
@@ -18,4 +19,5 @@ export const sqlSuites = (name: string, subject: SqlLayer, options: SuiteOptions
   outboxSuite(name, subject, options)
   projectDutiesSuite(name, subject)
   removalQueueSuite(name, subject, options)
+  storeGuardSuite(name, subject, options)
 }

@@ -1,6 +1,6 @@
 import { createHash, randomUUID } from "node:crypto"
 import { expect } from "@effect/vitest"
-import { Chunk, DateTime, Effect, Stream } from "effect"
+import { Chunk, Effect, Stream } from "effect"
 import * as fc from "fast-check"
 import { BlobMissing, BlobStore, type BlobWriter } from "../../services/BlobStore.ts"
 
@@ -11,14 +11,10 @@ export interface BlobStoreSuiteOptions {
   readonly heedsUrls?: boolean
   /** A reader that has begun reads to the end although the object is removed. */
   readonly readersOutliveRemoval?: boolean
-  /** The store can tell which writes are unfinished, for `removePartials`. */
-  readonly listsPartials?: boolean
 }
 
 export const sha256 = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest("hex")
 export const freshKey = () => `suite/${randomUUID()}`
-export const later = Effect.map(DateTime.now, DateTime.add({ minutes: 10 }))
-export const anHourAgo = Effect.map(DateTime.now, DateTime.subtract({ hours: 1 }))
 
 export const feed = (writer: BlobWriter, bytes: Uint8Array, chunkBytes: number) =>
   Effect.promise(async () => {
@@ -69,15 +65,21 @@ export const expectWhole = (key: string, bytes: Uint8Array) =>
     expect(sha256(back)).toBe(sha256(bytes))
   })
 
-export const listed = (before: DateTime.Utc) =>
-  Effect.flatMap(BlobStore, (store) => Effect.map(Stream.runCollect(store.list({ before })), Chunk.toReadonlyArray))
+export const listed = (after?: string) =>
+  Effect.flatMap(BlobStore, (store) => Effect.map(Stream.runCollect(store.list({ after })), Chunk.toReadonlyArray))
+
+/** Unfinished writes of one key. */
+export const partialsOf = (key: string) =>
+  Effect.flatMap(BlobStore, (store) =>
+    Effect.map(Stream.runCollect(store.partials), (all) => [...all].filter((one) => one.key === key)),
+  )
 
 export const expectNothing = (key: string) =>
   Effect.gen(function* () {
     const store = yield* BlobStore
     expect(yield* Effect.flip(store.stat(key))).toBeInstanceOf(BlobMissing)
-    expect((yield* listed(yield* later)).map((found) => found.key)).not.toContain(key)
-    expect(yield* store.removePartials({ before: yield* later })).toBe(0)
+    expect((yield* listed()).map((found) => found.key)).not.toContain(key)
+    expect(yield* partialsOf(key)).toEqual([])
   })
 
 /** Sizes of chunks in bytes: tiny, small and large ones mixed. */

@@ -13,5 +13,5 @@ const temporary = Effect.acquireRelease(
 blobStoreSuite(
   "FileSystem",
   Layer.unwrapScoped(Effect.map(temporary, (directory) => FileSystem.layer({ directory }))),
-  { signsUrls: false, readersOutliveRemoval: true, listsPartials: true },
+  { signsUrls: false, readersOutliveRemoval: true },
 )

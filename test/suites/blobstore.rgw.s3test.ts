@@ -8,5 +8,4 @@ if (text === undefined) throw new Error("S3_FACTS is to hold the server's facts 
 blobStoreSuite("Ceph RGW", ownBucket(JSON.parse(text) as S3Facts), {
   signsUrls: true,
   heedsUrls: true,
-  listsPartials: true,
 })

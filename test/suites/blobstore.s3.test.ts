@@ -2,7 +2,7 @@ import { describe, expect, inject, it } from "vitest"
 import { blobStoreSuite } from "./BlobStore.ts"
 import { ownBucket } from "./s3Bucket.ts"
 
-// The stand-in neither lists unfinished uploads nor heeds what a signed URL asks for; the run against Ceph has both.
+// The stand-in does not heed what a signed URL asks for; the run against Ceph does.
 const facts = inject("s3")
 
 if (facts === null) describe("S3", () => it("is not here", () => expect(facts).toBeNull()))

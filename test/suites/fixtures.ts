@@ -12,6 +12,7 @@ import type { Outbox } from "../../services/Outbox.ts"
 import type { ProjectDuties } from "../../services/ProjectDuties.ts"
 import { ProjectStore } from "../../services/ProjectStore.ts"
 import type { RemovalQueue } from "../../services/RemovalQueue.ts"
+import type { StoreGuard } from "../../services/StoreGuard.ts"
 
 /** Everything that stands on one database, and the ids it needs. */
 export type SqlServices =
@@ -24,6 +25,7 @@ export type SqlServices =
   | ProjectDuties
   | ProjectStore
   | RemovalQueue
+  | StoreGuard
 
 export type SqlLayer = Layer.Layer<SqlServices, unknown>
 

@@ -10,6 +10,7 @@ import * as OutboxMemory from "../../layers/Outbox/Memory.ts"
 import * as ProjectDutiesMemory from "../../layers/ProjectDuties/Memory.ts"
 import * as ProjectStoreMemory from "../../layers/ProjectStore/Memory.ts"
 import * as RemovalQueueMemory from "../../layers/RemovalQueue/Memory.ts"
+import * as StoreGuardMemory from "../../layers/StoreGuard/Memory.ts"
 import { authenticatorSuite } from "./Authenticator.ts"
 import { claimStoreSuite } from "./ClaimStore.ts"
 import { contentHasherSuite } from "./ContentHasher.ts"
@@ -20,6 +21,7 @@ import { outboxSuite } from "./Outbox.ts"
 import { projectDutiesSuite } from "./ProjectDuties.ts"
 import { projectStoreSuite } from "./ProjectStore.ts"
 import { removalQueueSuite } from "./RemovalQueue.ts"
+import { storeGuardSuite } from "./StoreGuard.ts"
 
 const quota = { defaultQuotaBytes: 5_000 }
 
@@ -32,6 +34,7 @@ const memory = Layer.mergeAll(
   ProjectDutiesMemory.layer,
   ProjectStoreMemory.layer(quota),
   RemovalQueueMemory.layer,
+  StoreGuardMemory.layer,
 ).pipe(Layer.provideMerge(Layer.merge(MemoryDatabase.layer, IdsRandom.layer)))
 
 const concurrent = { concurrent: true }
@@ -46,3 +49,4 @@ metadataStoreSuite("Memory", memory, concurrent)
 outboxSuite("Memory", memory, concurrent)
 projectDutiesSuite("Memory", memory)
 removalQueueSuite("Memory", memory, concurrent)
+storeGuardSuite("Memory", memory, concurrent)

@@ -11,6 +11,7 @@ import * as Outbox from "../../layers/Outbox/Postgres.ts"
 import * as ProjectDuties from "../../layers/ProjectDuties/Postgres.ts"
 import * as ProjectStore from "../../layers/ProjectStore/Postgres.ts"
 import * as RemovalQueue from "../../layers/RemovalQueue/Postgres.ts"
+import * as StoreGuard from "../../layers/StoreGuard/Postgres.ts"
 import { createDatabase } from "../support/postgres.ts"
 
 const quota = { defaultQuotaBytes: 5_000 }
@@ -25,6 +26,7 @@ const services = Layer.mergeAll(
   ProjectDuties.layer,
   ProjectStore.layer(quota),
   RemovalQueue.layer,
+  StoreGuard.layer,
 ).pipe(Layer.provideMerge(Ids.layer))
 
 const migrated = Layer.effectDiscard(Migrations.migrate)

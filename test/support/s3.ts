@@ -1,4 +1,5 @@
 import { startFauxqs } from "fauxqs"
+import { listingUploads } from "./s3Uploads.ts"
 
 /** What a client needs to know of an S3 server with one bucket; JSON-able. */
 export interface S3Facts {
@@ -21,13 +22,17 @@ export const startS3StandIn = async (bucket = "artifacts"): Promise<S3Server> =>
   const region = "us-east-1"
   const server = await startFauxqs({ host: "127.0.0.1", port: 0, logger: false, defaultRegion: region })
   server.createBucket(bucket)
+  const front = await listingUploads(server.port)
   return {
-    endpoint: `http://127.0.0.1:${server.port}`,
+    endpoint: `http://127.0.0.1:${front.port}`,
     bucket,
     region,
     accessKeyId: "test-access-key",
     secretAccessKey: "test-secret-key",
-    stop: () => server.stop(),
+    stop: async () => {
+      await front.close()
+      await server.stop()
+    },
   }
 }
 

@@ -96,6 +96,11 @@ export class Folders {
     return folders
   }
 
+  /** In their order by name. */
+  get paths(): Iterable<string> {
+    return this.#folders.keys()
+  }
+
   pathOf(key: string, name: string): string {
     return join(this.#root, hash("sha256", key).slice(0, 2), name)
   }
