@@ -68,7 +68,11 @@ const vitest = async (target: Record<string, string>): Promise<number> => {
 let status = 1
 try {
   if (stack !== "embedded") {
-    const postgres = await give("Postgres", startPostgres, (server) => server.dispose())
+    const postgres = await give(
+      "Postgres",
+      () => startPostgres(),
+      (server) => server.dispose(),
+    )
     const redis = await give("Redis", startRedis, (server) => server.dispose())
     Object.assign(env, { DATABASE_URL: postgres.url, REDIS_URL: redis.url, EVENT_STREAM_KEY: "acceptance" })
     const base = { PATH: process.env["PATH"] ?? "" }

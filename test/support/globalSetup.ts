@@ -22,7 +22,8 @@ export default async function setup(project: TestProject): Promise<() => Promise
     await Promise.all(started.map((stop) => stop()))
   }
   const outcomes = await Promise.allSettled([
-    orNotRun("Postgres", startPostgres).then((server) => {
+    // Many test files use it at once, more than a server's default number of connections allows.
+    orNotRun("Postgres", () => startPostgres({ settings: { max_connections: 200 } })).then((server) => {
       if (server !== null) started.push(server.dispose)
       project.provide("postgresUrl", server?.url ?? null)
     }),

