@@ -42,6 +42,12 @@ export class ArtifactNotFound extends Schema.TaggedError<ArtifactNotFound>()("Ar
   id: Schema.String,
 }) {}
 
+/** The artifact is ready, and the blob store answered that it does not have its bytes: they are gone for good. */
+export class ContentLost extends Schema.TaggedError<ContentLost>()("ContentLost", {
+  id: Schema.String,
+  blobKey: Schema.String,
+}) {}
+
 /** The caller sees the thing but lacks the right; `permission` would grant it. */
 export class PermissionDenied extends Schema.TaggedError<PermissionDenied>()("PermissionDenied", {
   permission: Schema.String,

@@ -18,6 +18,7 @@ export type ErrorCode =
   | "idempotency_in_progress"
   | "claim_superseded"
   | "events_expired"
+  | "content_lost"
   | "precondition_failed"
   | "payload_too_large"
   | "quota_exceeded"
@@ -89,7 +90,7 @@ export const Error409 = envelope(
   409,
   "lease_lost, idempotency_key_conflict, idempotency_in_progress or claim_superseded",
 )
-export const Error410 = envelope(410, "events_expired")
+export const Error410 = envelope(410, "events_expired, or content_lost: the bytes are gone for good")
 export const Error412 = envelope(412, "precondition_failed")
 export const Error413 = envelope(413, "payload_too_large or quota_exceeded (details: limit, used, reserved, requested)")
 export const Error416 = envelope(416, "range_not_satisfiable")

@@ -8,6 +8,7 @@ import {
   Error403,
   Error404,
   Error409,
+  Error410,
   Error412,
   Error413,
   Error416,
@@ -61,6 +62,7 @@ const group = <const Name extends string>(name: Name, root: "/v1/projects/:proje
       HttpApiEndpoint.get("content", `${root}/artifacts/:id/content`)
         .setPath(Artifact)
         .addSuccess(bytes)
+        .addError(Error410)
         .addError(Error412)
         .addError(Error416)
         .annotateContext(summary("The bytes", "Honours Range, If-Range, If-Match and If-None-Match.")),
@@ -69,6 +71,7 @@ const group = <const Name extends string>(name: Name, root: "/v1/projects/:proje
       HttpApiEndpoint.head("contentHead", `${root}/artifacts/:id/content`)
         .setPath(Artifact)
         .addSuccess(HttpApiSchema.Empty(200))
+        .addError(Error410)
         .addError(Error412)
         .addError(Error416)
         .annotateContext(summary("The headers of the bytes")),
@@ -91,6 +94,7 @@ export const SignedGroup = HttpApiGroup.make("signed")
         Schema.Struct({ expires: Schema.optional(Schema.String), signature: Schema.optional(Schema.String) }),
       )
       .addSuccess(bytes)
+      .addError(Error410)
       .addError(Error412)
       .addError(Error416)
       .annotateContext(summary("The bytes, by a URL that the node signed")),

@@ -1,6 +1,7 @@
 import { Context, Effect, FiberId, FiberRefs, Layer, Runtime, RuntimeFlags } from "effect"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import { MetadataStore } from "../../services/MetadataStore.ts"
+import { ContentLost } from "../domain/Artifact.ts"
 import { type ApiError, badRequest } from "./ApiErrors.ts"
 import { inProject, makeAdmission } from "./Auth.ts"
 import { serveContent } from "./content/Content.ts"
@@ -30,10 +31,12 @@ const makeHandlers = Effect.gen(function* () {
   const callerOf = ({ project, req }: Call) =>
     Effect.flatMap(admit(req.headers.authorization), (caller) => inProject(caller, project))
 
-  /** Bytes that are not where they should be were deleted since, unless the artifact is still there. */
+  /** Bytes that the store does not have were deleted since, unless the artifact is still ready: then they are lost. */
   const serve = ({ req, res }: Call, found: ReturnType<typeof metadata.findContent>) =>
     Effect.flatMap(found, (content) => serveContent(req, res, content)).pipe(
-      Effect.catchTag("BlobMissing", (missing) => Effect.zipRight(found, Effect.fail(missing))),
+      Effect.catchTag("BlobMissing", () =>
+        Effect.flatMap(found, ({ artifact: { id }, blobKey }) => new ContentLost({ id, blobKey })),
+      ),
     )
 
   const publish = (call: Call) =>

@@ -1,13 +1,13 @@
-import { Effect } from "effect"
+import { Effect, Metric } from "effect"
 import type { ApiKeyNotFound, Unauthorized } from "../../services/Authenticator.ts"
-import type { BlobMissing } from "../../services/BlobStore.ts"
 import type { BadCursor, UploadFenced } from "../../services/MetadataStore.ts"
 import type { DependencyUnavailable } from "../../services/Unavailable.ts"
-import type { ArtifactNotFound, PermissionDenied } from "../domain/Artifact.ts"
+import type { ArtifactNotFound, ContentLost, PermissionDenied } from "../domain/Artifact.ts"
 import type { ClaimSuperseded, LeaseInvalid, LeaseLost, LeaseRequired } from "../domain/Claim.ts"
 import type { ProjectNotFound } from "../domain/Project.ts"
 import type { QuotaExceeded } from "../domain/Quota.ts"
 import type * as Publish from "../publish/Refusals.ts"
+import { contentLost } from "../telemetry/Store.ts"
 import {
   type ApiError,
   apiError,
@@ -24,8 +24,8 @@ export type Refusal =
   | ApiKeyNotFound
   | ArtifactNotFound
   | BadCursor
-  | BlobMissing
   | ClaimSuperseded
+  | ContentLost
   | DependencyUnavailable
   | LeaseInvalid
   | LeaseLost
@@ -128,8 +128,8 @@ export const toApiError = (refusal: Refusal): ApiError => {
       })
     case "UploadFenced":
       return unavailable("The upload was taken for dead and given up; try again.")
-    case "BlobMissing":
-      return unavailable("The bytes cannot be had at the moment.")
+    case "ContentLost":
+      return apiError(410, "content_lost", "The bytes of this artifact are lost: delete it, or publish it again.")
     case "DependencyUnavailable":
       return unavailable(`${dependencies[refusal.dependency]} does not answer at the moment.`)
   }
@@ -138,7 +138,11 @@ export const toApiError = (refusal: Refusal): ApiError => {
 const logFault = (refusal: Refusal): Effect.Effect<void> => {
   if (refusal._tag === "DependencyUnavailable")
     return Effect.logError(`${refusal.dependency} unavailable: ${refusal.operation}`, refusal.cause)
-  if (refusal._tag === "BlobMissing") return Effect.logError(`object missing in the blob store: ${refusal.key}`)
+  if (refusal._tag === "ContentLost")
+    return Effect.zipRight(
+      Metric.increment(contentLost),
+      Effect.logError(`the bytes of ${refusal.id} are gone from the blob store: object ${refusal.blobKey}`),
+    )
   return Effect.void
 }
 

@@ -20,3 +20,9 @@ export const listingsFinished = counter(
   "artifact_store_listings_total",
   "How often a listing of the store came to its end.",
 )
+
+/** Bytes of ready artifacts that the store does not have. */
+export const contentLost = counter(
+  "artifact_content_lost_total",
+  "Reads of artifacts whose bytes are gone from the store for good: look with `npm run doctor`.",
+)
