@@ -15,7 +15,7 @@ export type LeaseProof =
   | { readonly _tag: "Introspected"; readonly tokenHash: Uint8Array; readonly askedAtMillis: number }
 
 export type VerifiedLease =
-  | { readonly _tag: "Live"; readonly claim: Claim }
+  | { readonly _tag: "Live"; readonly claim: Claim; readonly proof: LeaseProof }
   | { readonly _tag: "Ended"; readonly claim: Claim }
 
 /** Proves that a token stands for a claim held now. A cached answer never outlives the lease. */

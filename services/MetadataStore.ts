@@ -13,6 +13,14 @@ import type { DependencyUnavailable } from "./Unavailable.ts"
 /** The upload's own row is gone or fenced: a sweep took this upload for dead. Nothing was made ready. */
 export class UploadFenced extends Schema.TaggedError<UploadFenced>()("UploadFenced", { id: Schema.String }) {}
 
+/**
+ * A newer request with the same idempotency key took this upload over. Nothing was made ready, and this upload never
+ * will be.
+ */
+export class UploadSuperseded extends Schema.TaggedError<UploadSuperseded>()("UploadSuperseded", {
+  id: Schema.String,
+}) {}
+
 /** A cursor this store did not make. */
 export class BadCursor extends Schema.TaggedError<BadCursor>()("BadCursor", {}) {}
 
@@ -33,13 +41,16 @@ export interface PendingUpload {
         readonly attempt?: number | undefined
       }
     | undefined
+  /** The live lease by which a pending upload may be taken over; missing for lease-free uploads. */
+  readonly lease?: LeaseProof | undefined
 }
 
 export type Begun =
-  | { readonly _tag: "Begun" }
-  /** The key's first upload is done: this is what it made, tombstones included. */
+  /** `superseded`: the pending upload that had the key. It is fenced, and its reservation is to be given up. */
+  | { readonly _tag: "Begun"; readonly superseded: ArtifactId | undefined }
+  /** The key's upload is done: this is what it made, tombstones included. */
   | { readonly _tag: "Replay"; readonly artifact: Artifact }
-  /** The key's first upload is still on its way. */
+  /** The key's upload is still on its way, and the lease is not live. */
   | { readonly _tag: "InProgress" }
 
 export interface CommitRequest {
@@ -95,7 +106,11 @@ export interface Deleted {
 export class MetadataStore extends Context.Tag("services/MetadataStore")<
   MetadataStore,
   {
-    /** Writes the pending row, which holds the idempotency key and the reserved bytes. Invisible to every reader. */
+    /**
+     * Writes the pending row, which holds the idempotency key and the reserved bytes. Invisible to every reader. A
+     * pending row that holds the key is fenced in the same transaction, if the lease is live by the database's clock:
+     * the newest request has the key. Of any number of callers at once, exactly one upload stays unfenced.
+     */
     readonly begin: (upload: PendingUpload) => Effect.Effect<Begun, ProjectNotFound | DependencyUnavailable>
     /** What the key made already, or whether it is on its way; for callers whose lease has ended. */
     readonly findReplay: (
@@ -103,7 +118,10 @@ export class MetadataStore extends Context.Tag("services/MetadataStore")<
       idempotency: NonNullable<PendingUpload["idempotency"]>,
     ) => Effect.Effect<Exclude<Begun, { _tag: "Begun" }> | undefined, DependencyUnavailable>
     /** Says that the upload lives and how many bytes it holds reserved. To be called every 10 s. */
-    readonly renew: (id: ArtifactId, reservedBytes: number) => Effect.Effect<void, UploadFenced | DependencyUnavailable>
+    readonly renew: (
+      id: ArtifactId,
+      reservedBytes: number,
+    ) => Effect.Effect<void, UploadSuperseded | UploadFenced | DependencyUnavailable>
     /**
      * The point of truth, one transaction: own row unfenced, claim live by the database's clock and held to the end
      * of the transaction, key still valid, size within the limit in force; then row ready, books raised, event written.
@@ -113,7 +131,7 @@ export class MetadataStore extends Context.Tag("services/MetadataStore")<
       request: CommitRequest,
     ) => Effect.Effect<
       { readonly artifact: Artifact; readonly usage: Usage },
-      UploadFenced | LeaseLost | Unauthorized | QuotaExceeded | DependencyUnavailable
+      UploadSuperseded | UploadFenced | LeaseLost | Unauthorized | QuotaExceeded | DependencyUnavailable
     >
     /** What became of a commit whose answer was lost. */
     readonly outcome: (

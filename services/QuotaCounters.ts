@@ -27,12 +27,13 @@ export class QuotaCounters extends Context.Tag("services/QuotaCounters")<
   {
     /**
      * Makes the upload's reservation at least `need` bytes and, while there is room, up to `want`; returns the bytes
-     * it now holds in total. Never shrinks one. Refused (and unchanged) when not even `need` fits.
+     * it now holds in total. Never shrinks one. Refused (and unchanged) when not even `need` fits. `superseded` names
+     * an upload that this one replaces: its reservation ends in the same step, also when this one is refused.
      */
     readonly reserve: (
       project: ProjectHandle,
       uploadId: string,
-      request: { readonly need: number; readonly want: number },
+      request: { readonly need: number; readonly want: number; readonly superseded?: string | undefined },
     ) => Effect.Effect<number, QuotaExceeded | Fault>
     /** `reserve` for an upload that holds a reservation already: the same rule, and the same answer, for its new total. */
     readonly extend: (

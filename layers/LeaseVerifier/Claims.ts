@@ -22,16 +22,18 @@ const make = Effect.gen(function* () {
   return LeaseVerifier.of({
     verify: traced("LeaseVerifier.verify")(
       function* (options) {
-        const key = keyOf(options.project, options.principal, hashOf(options.token))
+        const tokenHash = hashOf(options.token)
+        const key = keyOf(options.project, options.principal, tokenHash)
+        const proof = { _tag: "ClaimRow", tokenHash } as const
         const now = yield* Clock.currentTimeMillis
         const known = believed.get(key)
-        if (known !== undefined && known.until > now) return { _tag: "Live", claim: known.claim } as const
+        if (known !== undefined && known.until > now) return { _tag: "Live", claim: known.claim, proof } as const
         const { row, live } = yield* Effect.provideService(findByToken(options), SqlClient.SqlClient, sql)
         const claim = claimOf(row)
         if (!live) return { _tag: "Ended", claim } as const
         if (believed.size >= believedAtMost) believed.clear()
         believed.set(key, { claim, until: Math.min(now + believedFor, row.expires_at.epochMillis) })
-        return { _tag: "Live", claim } as const
+        return { _tag: "Live", claim, proof } as const
       },
       Effect.catchTag("SqlError", unavailable("LeaseVerifier.verify")),
     ),

@@ -30,7 +30,12 @@ export const layer = Layer.effect(
         const row = owned(state, project, principal, hash.hex)
         if (row === undefined) return new LeaseInvalid()
         const { claim } = row
-        if (isLive(row, hash.hex, now)) return Effect.succeed({ _tag: "Live" as const, claim })
+        if (isLive(row, hash.hex, now))
+          return Effect.succeed({
+            _tag: "Live" as const,
+            claim,
+            proof: { _tag: "ClaimRow" as const, tokenHash: hash.bytes },
+          })
         return now - endOf(row) > tokenMemoryMillis
           ? new LeaseLost({})
           : Effect.succeed({ _tag: "Ended" as const, claim })

@@ -1,9 +1,16 @@
 import { DateTime, Effect, Layer } from "effect"
 import { Unauthorized } from "../../services/Authenticator.ts"
-import { type Begun, type CommitRequest, MetadataStore, UploadFenced } from "../../services/MetadataStore.ts"
+import {
+  type Begun,
+  type CommitRequest,
+  MetadataStore,
+  type PendingUpload,
+  UploadFenced,
+  UploadSuperseded,
+} from "../../services/MetadataStore.ts"
 import { Artifact, ArtifactNotFound, PermissionDenied } from "../../src/domain/Artifact.ts"
 import { LeaseLost } from "../../src/domain/Claim.ts"
-import type { EventId } from "../../src/domain/Ids.ts"
+import type { ArtifactId, EventId } from "../../src/domain/Ids.ts"
 import { type Principal, samePrincipal } from "../../src/domain/Principal.ts"
 import { QuotaExceeded } from "../../src/domain/Quota.ts"
 import type { EventType } from "../../src/domain/SourceEvent.ts"
@@ -50,6 +57,14 @@ const leaseHolds = (state: MemoryState, request: CommitRequest, createdBy: Princ
   )
 }
 
+/** Whether a request may take a pending upload over: its token is live, if it has one of our own claims. */
+const mayTakeOver = (state: MemoryState, { lease, project }: PendingUpload, now: number): boolean => {
+  if (lease?._tag !== "ClaimRow") return true
+  const token = toHex(lease.tokenHash)
+  const row = state.tokens.get(token)
+  return row !== undefined && row.claim.project === project && isLive(row, token, now)
+}
+
 const keyHolds = (state: MemoryState, { keyId, project }: CommitRequest, now: number): boolean =>
   [...state.apiKeys.values()].some(
     ({ id, project: home, expiresAt }) =>
@@ -64,11 +79,10 @@ export const layer = (options: { readonly defaultQuotaBytes: number }) =>
       const state = yield* MemoryDatabase
       const rows = () => [...state.artifacts.values()]
 
-      const replayOf = (scope: string): Exclude<Begun, { _tag: "Begun" }> | undefined => {
-        const row = rows().find(({ idempotency }) => idempotency === scope)
-        if (row === undefined) return undefined
-        return row.artifact === undefined ? { _tag: "InProgress" } : { _tag: "Replay", artifact: row.artifact }
-      }
+      const holderOf = (scope: string | undefined) =>
+        scope === undefined ? undefined : rows().find(({ idempotency }) => idempotency === scope)
+      const replayOf = (row: ArtifactRow): Exclude<Begun, { _tag: "Begun" }> =>
+        row.artifact === undefined ? { _tag: "InProgress" } : { _tag: "Replay", artifact: row.artifact }
       const write = (id: EventId, type: EventType, artifact: Artifact, now: number) =>
         state.events.push({
           id,
@@ -86,38 +100,47 @@ export const layer = (options: { readonly defaultQuotaBytes: number }) =>
             ? Effect.succeed({ artifact: row.artifact, blobKey: row.upload.blobKey })
             : new ArtifactNotFound({ id })
         })
-      const fence = (row: ArtifactRow | undefined) => {
+      const fence = (row: ArtifactRow | undefined, supersededBy?: ArtifactId) => {
         if (row?.state !== "pending") return
         row.state = "fenced"
         row.idempotency = undefined
+        row.supersededBy = supersededBy
       }
+      const fencedOrGone = (id: ArtifactId, row: ArtifactRow | undefined) =>
+        row?.supersededBy === undefined ? new UploadFenced({ id }) : new UploadSuperseded({ id })
 
       return {
         begin: traced("MetadataStore.begin")((upload) =>
           atomically((now) =>
             Effect.map(findProject(state, upload.project), (): Begun => {
               const scope = upload.idempotency && scopeOf(upload.project, upload.idempotency)
-              const earlier = scope === undefined ? undefined : replayOf(scope)
-              if (earlier !== undefined) return earlier
+              const holder = holderOf(scope)
+              if (holder !== undefined && (holder.state !== "pending" || !mayTakeOver(state, upload, now)))
+                return replayOf(holder)
+              fence(holder, upload.id)
               state.artifacts.set(upload.id, {
                 upload,
                 state: "pending",
                 idempotency: scope,
+                supersededBy: undefined,
                 reservedBytes: upload.reservedBytes,
                 renewedAt: now,
                 artifact: undefined,
               })
-              return { _tag: "Begun" }
+              return { _tag: "Begun", superseded: holder?.upload.id }
             }),
           ),
         ),
         findReplay: traced("MetadataStore.findReplay")((project, idempotency) =>
-          Effect.sync(() => replayOf(scopeOf(project, idempotency))),
+          Effect.sync(() => {
+            const holder = holderOf(scopeOf(project, idempotency))
+            return holder && replayOf(holder)
+          }),
         ),
         renew: traced("MetadataStore.renew")((id, reservedBytes) =>
           atomically((now) => {
             const row = state.artifacts.get(id)
-            if (row?.state !== "pending") return new UploadFenced({ id })
+            if (row?.state !== "pending") return fencedOrGone(id, row)
             row.reservedBytes = reservedBytes
             row.renewedAt = now
             return Effect.void
@@ -131,7 +154,8 @@ export const layer = (options: { readonly defaultQuotaBytes: number }) =>
             const mine = row?.upload.project === request.project
             if (mine && row.state === "ready" && row.artifact !== undefined && project !== undefined)
               return Effect.succeed({ artifact: row.artifact, usage: usageOf(project, options.defaultQuotaBytes) })
-            if (!mine || row.state !== "pending" || project === undefined) return new UploadFenced({ id })
+            if (!mine || row.state !== "pending" || project === undefined)
+              return fencedOrGone(id, mine ? row : undefined)
             if (!leaseHolds(state, request, row.upload.createdBy, now))
               return new LeaseLost(lineage === undefined ? {} : { jobId: lineage.jobId, attempt: lineage.attempt })
             if (!keyHolds(state, request, now)) return new Unauthorized()

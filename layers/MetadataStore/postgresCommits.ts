@@ -2,7 +2,7 @@ import * as SqlClient from "@effect/sql/SqlClient"
 import * as SqlError from "@effect/sql/SqlError"
 import { Clock, DateTime, Effect } from "effect"
 import { Unauthorized } from "../../services/Authenticator.ts"
-import { type CommitRequest, UploadFenced } from "../../services/MetadataStore.ts"
+import { type CommitRequest, UploadFenced, UploadSuperseded } from "../../services/MetadataStore.ts"
 import { Artifact } from "../../src/domain/Artifact.ts"
 import { LeaseLost } from "../../src/domain/Claim.ts"
 import type { ExternalId } from "../../src/domain/Ids.ts"
@@ -22,7 +22,7 @@ type Decided = { readonly n: number } & (
       readonly created_by_id: ExternalId
     } & typeof Books.Type)
   | ({ readonly outcome: "quota"; readonly reserved: number } & typeof Books.Type)
-  | { readonly outcome: "fenced" | "lease_lost" | "unauthorized" }
+  | { readonly outcome: "superseded" | "fenced" | "lease_lost" | "unauthorized" }
 )
 /** Rows of it were locked: the project's, or its upload, claim or key. Nothing was decided. */
 interface Undecided {
@@ -198,6 +198,8 @@ export const makeCommit = (defaultQuotaBytes: number) =>
               usage: toUsage(answer),
             }
           }
+          case "superseded":
+            return yield* new UploadSuperseded({ id: request.id })
           case "fenced":
             return yield* new UploadFenced({ id: request.id })
           case "lease_lost":

@@ -2,7 +2,7 @@ import * as SqlClient from "@effect/sql/SqlClient"
 import type * as SqlError from "@effect/sql/SqlError"
 import { Effect, Schema } from "effect"
 import { createHash } from "node:crypto"
-import { type Begun, type PendingUpload, UploadFenced } from "../../services/MetadataStore.ts"
+import { type Begun, type PendingUpload, UploadFenced, UploadSuperseded } from "../../services/MetadataStore.ts"
 import { ArtifactId, ProjectHandle } from "../../src/domain/Ids.ts"
 import { ProjectNotFound } from "../../src/domain/Project.ts"
 import { batched } from "../clients/batched.ts"
@@ -18,7 +18,15 @@ const Outcome = Schema.Union(
   Schema.Struct({ outcome: Schema.Literal("pending", "gone") }),
 )
 
+/** What the SQL function take_over_key returns. */
+const TakeOver = Schema.Union(
+  Schema.Struct({ outcome: Schema.Literal("begun"), superseded: Schema.NullOr(ArtifactId) }),
+  Schema.Struct({ outcome: Schema.Literal("replay"), record: ArtifactRecord }),
+  Schema.Struct({ outcome: Schema.Literal("in_progress") }),
+)
+
 const decodeOutcome = decoder(Outcome)
+const decodeTakeOver = decoder(TakeOver)
 const decodeRecord = decoder(ArtifactRecord)
 const decodeKeys = decoder(Schema.Array(Schema.Struct({ key: Schema.String })))
 
@@ -32,7 +40,8 @@ const isForeignKeyViolation = (error: SqlError.SqlError): boolean => sqlState(er
 
 /**
  * Returns the ids of the rows that were written; the others' keys are held. The disk is not waited for: a commit's sync
- * covers its row, and an upload whose row a crash took with it is refused at its commit.
+ * covers its row, and an upload whose row a crash took with it is refused at its commit. Keys are written in one order
+ * everywhere: two pods that write the same keys at once wait for each other, and must not do so in a circle.
  */
 const insertRows = (sql: SqlClient.SqlClient, uploads: ReadonlyArray<PendingUpload>) => {
   const rows = uploads.map(({ blobKey, createdBy, id, idempotency, project, reservedBytes }) => ({
@@ -50,12 +59,10 @@ const insertRows = (sql: SqlClient.SqlClient, uploads: ReadonlyArray<PendingUplo
     from jsonb_to_recordset(${JSON.stringify(rows)}::text::jsonb) as told(
       id text, project text, blob_key text, kind text, principal text, hash text, reserved bigint),
       set_config('synchronous_commit', 'off', true)
+    order by hash
     on conflict (idempotency_hash) do nothing returning id`
   return Effect.map(statement, (written) => new Set(written.map(({ id }) => id)))
 }
-
-/** How often `begin` looks again when the key's holder went away between the two statements. */
-const BEGIN_ATTEMPTS = 5
 
 /** From the pending row to the commit, and what the sweeps do with uploads that never came that far. */
 export const makeUploads = (defaultQuotaBytes: number) =>
@@ -97,14 +104,34 @@ export const makeUploads = (defaultQuotaBytes: number) =>
         ),
     })
 
+    const takeOver = (upload: PendingUpload, idempotency: Idempotency) =>
+      Effect.gen(function* () {
+        const { createdBy, id, lease, project } = upload
+        const tokenHash = lease?._tag === "ClaimRow" ? Buffer.from(lease.tokenHash) : null
+        const rows = yield* sql<{ result: unknown }>`
+          select take_over_key(${id}::text, ${project}::text, ${upload.blobKey}::text, ${createdBy.kind}::text,
+            ${createdBy.id}::text, ${upload.reservedBytes}::bigint,
+            decode(${idempotencyHash(project, idempotency)}::text, 'hex'), ${idempotency.jobId ?? null}::text,
+            ${idempotency.attempt ?? null}::integer, ${tokenHash}::bytea) as result`
+        const result = yield* decodeTakeOver(rows[0]?.result)
+        switch (result.outcome) {
+          case "begun":
+            return { _tag: "Begun", superseded: result.superseded ?? undefined } satisfies Begun
+          case "replay":
+            return { _tag: "Replay", artifact: toArtifact(result.record) } satisfies Begun
+          case "in_progress":
+            return { _tag: "InProgress" } satisfies Begun
+        }
+      })
+
     const begin = traced("MetadataStore.begin")(
       function* (upload: PendingUpload) {
-        for (let attempt = 0; attempt < BEGIN_ATTEMPTS; attempt++) {
-          if (yield* insert(upload)) return { _tag: "Begun" } as Begun
-          const held = upload.idempotency && (yield* holder(idempotencyHash(upload.project, upload.idempotency)))
-          if (held !== undefined) return held as Begun
-        }
-        return { _tag: "InProgress" } as Begun
+        const written = yield* insert(upload)
+        const begun: Begun =
+          written || upload.idempotency === undefined
+            ? { _tag: "Begun", superseded: undefined }
+            : yield* takeOver(upload, upload.idempotency)
+        return begun
       },
       Effect.catchTag("SqlError", unavailable("MetadataStore.begin")),
     )
@@ -121,7 +148,9 @@ export const makeUploads = (defaultQuotaBytes: number) =>
         const rows = yield* sql`
           update artifacts set renewed_at = clock_timestamp(), reserved_bytes = ${reservedBytes}::bigint
           where id = ${id}::text and state = 'pending' and fenced_at is null returning id`
-        if (rows.length === 0) return yield* new UploadFenced({ id })
+        if (rows.length > 0) return
+        const fenced = yield* sql`select id from artifacts where id = ${id}::text and superseded_by is not null`
+        return yield* fenced.length > 0 ? new UploadSuperseded({ id }) : new UploadFenced({ id })
       },
       Effect.catchTag("SqlError", unavailable("MetadataStore.renew")),
     )

@@ -47,8 +47,9 @@ const make = Effect.gen(function* () {
   })
 
   const raw: RawCounters = {
-    reserve: (project, uploadId, need, want) =>
+    reserve: (project, uploadId, need, want, superseded) =>
       step(project, (counters, now) => {
+        if (superseded !== undefined) counters.reservations.delete(superseded)
         const held = counters.reservations.get(uploadId)?.bytes ?? 0
         const room = counters.usage.limitBytes - counters.usage.usedBytes - (reserved(counters) - held)
         if (need > held && need > room) return { _tag: "Refused", ...reading(counters) } as const

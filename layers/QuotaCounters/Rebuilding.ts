@@ -12,11 +12,13 @@ export type Missing = typeof missing
 
 /** What a technology must do, each atomically; `missing` changes nothing. */
 export interface RawCounters {
+  /** Ends the reservation of `superseded` first, if one is named. */
   readonly reserve: (
     project: ProjectHandle,
     uploadId: string,
     need: number,
     want: number,
+    superseded: string | undefined,
   ) => Effect.Effect<
     { readonly _tag: "Granted"; readonly bytes: number } | ({ readonly _tag: "Refused" } & CounterReading) | Missing,
     DependencyUnavailable
@@ -75,9 +77,11 @@ export const rebuilding = (raw: RawCounters) =>
       traced(operation)(function* (
         project: ProjectHandle,
         uploadId: string,
-        { need, want }: { readonly need: number; readonly want: number },
+        request: { readonly need: number; readonly want: number; readonly superseded?: string | undefined },
       ) {
-        const answer = yield* present(project, operation, raw.reserve(project, uploadId, need, Math.max(need, want)))
+        const { need, superseded } = request
+        const want = Math.max(need, request.want)
+        const answer = yield* present(project, operation, raw.reserve(project, uploadId, need, want, superseded))
         if (answer._tag === "Granted") return answer.bytes
         const { limitBytes, usedBytes, reservedBytes } = answer
         return yield* new QuotaExceeded({ limitBytes, usedBytes, reservedBytes, requestedBytes: need })

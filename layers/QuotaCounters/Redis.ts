@@ -39,8 +39,8 @@ const make = Effect.gen(function* () {
     )
 
   const raw: RawCounters = {
-    reserve: (project, uploadId, need, want) =>
-      call("reserve", project, [uploadId, need, want, lifetime], (reply) =>
+    reserve: (project, uploadId, need, want, superseded) =>
+      call("reserve", project, [uploadId, need, want, lifetime, superseded ?? ""], (reply) =>
         reply[0] === 1
           ? ({ _tag: "Granted", bytes: Number(reply[1]) } as const)
           : ({

@@ -53,8 +53,15 @@ local function hold(upload, held, bytes, lifetime)
 end
 `
 
-/** ARGV: run, upload, need, want, lifetime ms. Returns {1, bytes held} or {0, used, reserved, limit}. */
+/**
+ * ARGV: run, upload, need, want, lifetime ms, upload whose reservation ends first or ''. Returns {1, bytes held} or
+ * {0, used, reserved, limit}.
+ */
 export const reserve = `${prelude}
+if ARGV[6] ~= '' then
+  drop(ARGV[6])
+  reserved = tonumber(redis.call('HGET', KEYS[1], 'reserved'))
+end
 local need, want = tonumber(ARGV[3]), tonumber(ARGV[4])
 local held = tonumber(redis.call('HGET', KEYS[2], ARGV[2]) or '0')
 local room = limit - used - (reserved - held)

@@ -4,7 +4,7 @@ import type { CommitRequest, PendingUpload } from "../../services/MetadataStore.
 import type { Hold } from "../../services/StoreGuard.ts"
 import { Artifact } from "../../src/domain/Artifact.ts"
 import type { Claim } from "../../src/domain/Claim.ts"
-import type { EventId, ProjectHandle } from "../../src/domain/Ids.ts"
+import type { ArtifactId, EventId, ProjectHandle } from "../../src/domain/Ids.ts"
 import { Project, ProjectNotFound } from "../../src/domain/Project.ts"
 import { Usage } from "../../src/domain/Quota.ts"
 import type { EventType } from "../../src/domain/SourceEvent.ts"
@@ -35,6 +35,8 @@ export interface ArtifactRow {
   state: "pending" | "fenced" | "ready" | "deleted"
   /** Holds the key until fenced; `undefined` for uploads without one. */
   idempotency: string | undefined
+  /** Who fenced it, when that was a newer upload with the same key. */
+  supersededBy: ArtifactId | undefined
   reservedBytes: number
   renewedAt: number
   /** From ready on. */

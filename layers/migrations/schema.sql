@@ -92,6 +92,8 @@ create table artifacts (
   reserved_bytes bigint not null default 0,
   renewed_at timestamptz not null default clock_timestamp(),
   fenced_at timestamptz,
+  -- who fenced it, when that was a newer upload with the same idempotency key: its id
+  superseded_by text,
   -- set by the commit
   name text,
   mime text,
@@ -278,6 +280,49 @@ $$;
 
 -- Uploads
 
+-- Begins an upload, p_id, whose idempotency key another row has. A pending row is fenced and loses the key to the new
+-- row; a ready one or a tombstone is replayed. p_token_hash: the lease token of job and attempt, which must be live for
+-- a fence; null: none is asked for. Returns {outcome, superseded?, record?}: 'begun' with the id of the upload that was
+-- fenced, 'replay' with the artifact, or 'in_progress' for a dead token.
+-- Exactly once: the unique index gives the key to one row, and the fence waits for a commit of the pending row that is
+-- under way and then matches nothing. Lock order: one artifact row, then the project's for key share. The insert waits for another transaction only when
+-- nothing was fenced, so that no lock is held meanwhile; whoever loses that race looks again.
+-- The disk is not waited for: a crash that takes the new row with it brings the earlier one back, unfenced.
+create function take_over_key(
+  p_id text, p_project text, p_blob_key text, p_creator_kind text, p_creator_id text, p_reserved bigint,
+  p_hash bytea, p_job_id text, p_attempt integer, p_token_hash bytea
+) returns jsonb language plpgsql volatile as $$
+declare
+  holder record;
+  fenced text;
+begin
+  perform set_config('synchronous_commit', 'off', true);
+  loop
+    select a.state, case when a.state <> 'pending' then artifact_record(a) end as record into holder
+    from artifacts a where a.idempotency_hash = p_hash;
+    if holder.state <> 'pending' then
+      return jsonb_build_object('outcome', 'replay', 'record', holder.record);
+    end if;
+    fenced := null;
+    if holder.state = 'pending' then
+      if p_token_hash is not null and not exists (
+        select from claims c where c.project = p_project and c.job_id = p_job_id and c.attempt = p_attempt
+          and c.token_hash = p_token_hash and c.ended_at is null and c.expires_at > clock_timestamp()) then
+        return jsonb_build_object('outcome', 'in_progress');
+      end if;
+      update artifacts set fenced_at = clock_timestamp(), superseded_by = p_id, idempotency_hash = null
+      where idempotency_hash = p_hash and state = 'pending'
+      returning id into fenced;
+    end if;
+    insert into artifacts (id, project, state, blob_key, created_by_kind, created_by_id, idempotency_hash, reserved_bytes)
+    values (p_id, p_project, 'pending', p_blob_key, p_creator_kind, p_creator_id, p_hash, p_reserved)
+    on conflict (idempotency_hash) do nothing;
+    if found then
+      return jsonb_build_object('outcome', 'begun', 'superseded', fenced);
+    end if;
+  end loop;
+end $$;
+
 -- What a publisher asks to be made ready; n counts within a batch, from 1.
 create type artifact_commit as (
   n integer, id text, project text, name text, mime text, size bigint, sha256 text, metadata text, visibility text,
@@ -287,9 +332,9 @@ create type artifact_commit as (
 
 -- The point of truth. p_commits: artifact_commit as JSON objects. Answers with one object each, in any order:
 -- {n, outcome, used, limit, count, version, created_at?, created_by_kind?, created_by_id?, reserved?}; outcome is
--- 'committed' or the refusal: 'fenced', 'lease_lost', 'unauthorized', 'quota'. Each is decided on its own, and nothing
--- is written for one that is refused; the figures are the project's as of that one's turn. Two more outcomes say that
--- nothing was decided and that the caller must ask again:
+-- 'committed' or the refusal: 'superseded', 'fenced', 'lease_lost', 'unauthorized', 'quota'. Each is decided on its
+-- own, and nothing is written for one that is refused; the figures are the project's as of that one's turn. Two more
+-- outcomes say that nothing was decided and that the caller must ask again:
 -- 'locked': another transaction has locked the upload's row, the claim or the key. These are never waited for, so that
 -- one locked row holds up nobody but its own upload. A row that exists and could not be locked is not taken for absent.
 -- 'busy': another transaction has locked the project's row, and p_wait was not set. With p_wait the function waits for
@@ -336,8 +381,8 @@ begin
   end if;
 
   for turn in
-    select c.n, c.project, c.size, c.id, a.state, a.fenced_at, a.created_at, a.created_by_kind, a.created_by_id,
-      p.used_bytes, p.artifact_count, p.usage_version, coalesce(p.quota_bytes, p_default_quota) as quota,
+    select c.n, c.project, c.size, c.id, a.state, a.fenced_at, a.superseded_by, a.created_at, a.created_by_kind,
+      a.created_by_id, p.used_bytes, p.artifact_count, p.usage_version, coalesce(p.quota_bytes, p_default_quota) as quota,
       a.id = any(uploads) as own,
       c.proof = 'claim' and not c.n = any(claimed) and exists (
         select from claims l where l.project = c.project and l.job_id = c.job_id and l.attempt = c.attempt) as claim_locked,
@@ -376,6 +421,7 @@ begin
     verdict := case
       when turn.state is null or turn.state = 'deleted' then 'fenced'
       when turn.state = 'ready' then 'committed'
+      when turn.superseded_by is not null then 'superseded'
       when turn.fenced_at is not null then 'fenced'
       when not turn.own or turn.claim_locked or turn.key_locked then 'locked'
       when not turn.leased then 'lease_lost'

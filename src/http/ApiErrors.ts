@@ -16,6 +16,7 @@ export type ErrorCode =
   | "lease_lost"
   | "idempotency_key_conflict"
   | "idempotency_in_progress"
+  | "idempotency_superseded"
   | "claim_superseded"
   | "events_expired"
   | "content_lost"
@@ -88,7 +89,7 @@ export const Error403 = envelope(403, "permission_denied (details.permission), l
 export const Error404 = envelope(404, "not_found")
 export const Error409 = envelope(
   409,
-  "lease_lost, idempotency_key_conflict, idempotency_in_progress or claim_superseded",
+  "lease_lost, idempotency_key_conflict, idempotency_in_progress (Retry-After), idempotency_superseded or claim_superseded",
 )
 export const Error410 = envelope(410, "events_expired, or content_lost: the bytes are gone for good")
 export const Error412 = envelope(412, "precondition_failed")

@@ -55,7 +55,10 @@ const group = <const Name extends string>(name: Name, root: "/v1/projects/:proje
         .addError(Error409)
         .addError(Error413)
         .annotateContext(
-          summary("Publish a file", "The lease token says where the file comes from. 200 replays an Idempotency-Key."),
+          summary(
+            "Publish a file",
+            "The lease token says where the file comes from. A retry with the same Idempotency-Key gets 200 and the artifact once it is made, and takes over an upload that is still on its way; the earlier sender then gets 409 idempotency_superseded.",
+          ),
         ),
     )
     .add(

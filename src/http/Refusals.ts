@@ -1,6 +1,6 @@
 import { Effect, Metric } from "effect"
 import type { ApiKeyNotFound, Unauthorized } from "../../services/Authenticator.ts"
-import type { BadCursor, UploadFenced } from "../../services/MetadataStore.ts"
+import type { BadCursor, UploadFenced, UploadSuperseded } from "../../services/MetadataStore.ts"
 import type { DependencyUnavailable } from "../../services/Unavailable.ts"
 import type { ArtifactNotFound, ContentLost, PermissionDenied } from "../domain/Artifact.ts"
 import type { ClaimSuperseded, LeaseInvalid, LeaseLost, LeaseRequired } from "../domain/Claim.ts"
@@ -35,6 +35,7 @@ export type Refusal =
   | QuotaExceeded
   | Unauthorized
   | UploadFenced
+  | UploadSuperseded
   | Publish.BadRequest
   | Publish.ClientGone
   | Publish.DigestMismatch
@@ -106,9 +107,18 @@ export const toApiError = (refusal: Refusal): ApiError => {
     case "IdempotencyKeyConflict":
       return apiError(409, "idempotency_key_conflict", "The key was used for another name or other bytes.")
     case "IdempotencyInProgress":
-      return apiError(409, "idempotency_in_progress", "The first upload under this key is still on its way.", {
-        headers: { "retry-after": "5" },
-      })
+      return apiError(
+        409,
+        "idempotency_in_progress",
+        "The upload under this key is still on its way and this lease has ended, so that it can only replay: ask again.",
+        { headers: { "retry-after": "1" } },
+      )
+    case "UploadSuperseded":
+      return apiError(
+        409,
+        "idempotency_superseded",
+        "A newer request with the same Idempotency-Key has taken this upload over: use the answer to that request.",
+      )
     case "ClaimSuperseded":
       return apiError(409, "claim_superseded", "Another attempt holds the job, or this one has ended or differs.", {
         details: { job_id: refusal.jobId, attempt: refusal.attempt, highest_attempt: refusal.highestAttempt },

@@ -19,7 +19,7 @@ import { LeaseInvalid, LeaseLost } from "../domain/Claim.ts"
 import { ProjectNotFound } from "../domain/Project.ts"
 import { QuotaExceeded } from "../domain/Quota.ts"
 import { DependencyUnavailable } from "../../services/Unavailable.ts"
-import { UploadFenced } from "../../services/MetadataStore.ts"
+import { UploadFenced, UploadSuperseded } from "../../services/MetadataStore.ts"
 import { traced } from "../telemetry/Spans.ts"
 
 /** A body read to its end, and what its file turned out to be. */
@@ -46,6 +46,7 @@ const refusals = [
   ProjectNotFound,
   DependencyUnavailable,
   UploadFenced,
+  UploadSuperseded,
 ] as const
 type Refusal = InstanceType<(typeof refusals)[number]>
 

@@ -5,7 +5,7 @@ import { Lineage, PermissionDenied } from "../domain/Artifact.ts"
 import { type Claim, LeaseLost, LeaseRequired } from "../domain/Claim.ts"
 import { Ids } from "../../services/Ids.ts"
 import { type LeaseProof, LeaseVerifier } from "../../services/LeaseVerifier.ts"
-import { type CommitRequest, MetadataStore, type PendingUpload, UploadFenced } from "../../services/MetadataStore.ts"
+import { type CommitRequest, MetadataStore, type PendingUpload } from "../../services/MetadataStore.ts"
 import { QuotaCounters } from "../../services/QuotaCounters.ts"
 import type { DependencyUnavailable } from "../../services/Unavailable.ts"
 import { Wakeup } from "../../services/Wakeup.ts"
@@ -13,7 +13,7 @@ import { concerning } from "../telemetry/Subject.ts"
 import { compareReplay, receiveBody } from "./Body.ts"
 import { BadRequest, IdempotencyInProgress, PayloadTooLarge } from "./Refusals.ts"
 import type { Published, PublishRequest } from "./Request.ts"
-import { abandon, bodyOverheadBytes, firstRequest, keepAlive, openSink, type Upload } from "./Upload.ts"
+import { abandon, bodyOverheadBytes, firstRequest, keepAlive, openSink, type Upload, withdraw } from "./Upload.ts"
 import { traced } from "../telemetry/Spans.ts"
 
 /**
@@ -24,7 +24,7 @@ export const publish = traced("publish")(function* (request: PublishRequest) {
   yield* checkHead(request)
   const admission = yield* verifyLease(request)
   if (admission._tag === "Replay") return yield* replay(request, admission.artifact)
-  const begun = yield* begin(request, admission.claim)
+  const begun = yield* begin(request, admission)
   if (begun._tag === "Replay") return yield* replay(request, begun.artifact)
   const received = yield* transfer(request, begun.upload)
   const proof = yield* confirmLease(request, admission.claim)
@@ -59,10 +59,10 @@ const keyOf = (request: PublishRequest, claim: Claim | undefined): PendingUpload
 
 /** Row 2. A dead token still says whose earlier answer may be read again, and nothing else. */
 const verifyLease = Effect.fnUntraced(function* (request: PublishRequest) {
-  if (request.leaseToken === undefined) return { _tag: "Admitted", claim: undefined } as const
+  if (request.leaseToken === undefined) return { _tag: "Admitted", claim: undefined, proof: undefined } as const
   const { project, principal } = request.caller
   const lease = yield* (yield* LeaseVerifier).verify({ project, principal, token: request.leaseToken })
-  if (lease._tag === "Live") return { _tag: "Admitted", claim: lease.claim } as const
+  if (lease._tag === "Live") return { _tag: "Admitted", claim: lease.claim, proof: lease.proof } as const
   const key = keyOf(request, lease.claim)
   const earlier = key && (yield* (yield* MetadataStore).findReplay(project, key))
   if (earlier?._tag === "Replay") return earlier
@@ -74,10 +74,14 @@ const replay = (request: PublishRequest, earlier: Published["artifact"]) =>
   Effect.map(compareReplay(request.receive, earlier), (artifact): Published => ({ status: 200, artifact }))
 
 /**
- * Rows 3 and 4: at the same time, but for a request with a key, whose row may say that there is nothing to make room for.
- * Leaving the scope before the commit gives up the row, the room and the bytes.
+ * Rows 3 and 4: at the same time, but for a request with a key, whose row may say that there is nothing to make room for,
+ * or that it takes over an upload whose room it gets. Leaving the scope before the commit gives up the row, the room and
+ * the bytes.
  */
-const begin = Effect.fnUntraced(function* (request: PublishRequest, claim: Claim | undefined) {
+const begin = Effect.fnUntraced(function* (
+  request: PublishRequest,
+  { claim, proof }: { readonly claim: Claim | undefined; readonly proof: LeaseProof | undefined },
+) {
   const metadata = yield* MetadataStore
   const quota = yield* QuotaCounters
   const { maxArtifactBytes } = yield* Settings
@@ -89,8 +93,7 @@ const begin = Effect.fnUntraced(function* (request: PublishRequest, claim: Claim
   const context = yield* Effect.context<Effect.Effect.Context<ReturnType<typeof abandon>>>()
   const room = firstRequest(request.contentLength, maxArtifactBytes)
   const idempotency = keyOf(request, claim)
-  const reserve = quota.reserve(project, id, room)
-  const reserving = idempotency === undefined ? yield* Effect.fork(reserve) : undefined
+  const reserving = idempotency === undefined ? yield* Effect.fork(quota.reserve(project, id, room)) : undefined
   const stopReserving = reserving === undefined ? Effect.void : Fiber.interrupt(reserving)
   const outcome = yield* held(
     Effect.tapError(
@@ -101,8 +104,15 @@ const begin = Effect.fnUntraced(function* (request: PublishRequest, claim: Claim
         createdBy: principal,
         reservedBytes: room.need,
         idempotency,
+        lease: proof,
       }),
-      () => Effect.forkDaemon(Effect.zipRight(stopReserving, Effect.ignore(quota.release(project, id)))),
+      (error) =>
+        Effect.forkDaemon(
+          stopReserving.pipe(
+            Effect.zipRight(Effect.ignore(quota.release(project, id))),
+            Effect.zipRight(error._tag === "DependencyUnavailable" ? Effect.ignore(withdraw(id)) : Effect.void),
+          ),
+        ),
     ),
     (begun, exit) =>
       begun._tag !== "Begun" || state.end !== "open"
@@ -111,7 +121,9 @@ const begin = Effect.fnUntraced(function* (request: PublishRequest, claim: Claim
   )
   if (outcome._tag === "InProgress") return yield* new IdempotencyInProgress()
   if (outcome._tag === "Replay") return outcome
-  upload.reservedBytes = yield* reserving === undefined ? reserve : Fiber.join(reserving)
+  upload.reservedBytes = yield* reserving === undefined
+    ? quota.reserve(project, id, { ...room, superseded: outcome.superseded })
+    : Fiber.join(reserving)
   return { _tag: "Begun", upload, state } as const
 })
 
@@ -164,9 +176,7 @@ const commit = (
     const asked = yield* Clock.currentTimeMillis
     const look = Effect.gen(function* () {
       const found = yield* metadata.outcome(upload.id)
-      if (found._tag === "Ready") return found
-      if (found._tag === "Gone") return yield* new UploadFenced({ id: upload.id })
-      return yield* metadata.commit(decision)
+      return found._tag === "Ready" ? found : yield* metadata.commit(decision)
     })
     const settle = (unknown: DependencyUnavailable) =>
       Effect.flatMap(Clock.currentTimeMillis, (now) =>

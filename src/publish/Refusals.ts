@@ -34,7 +34,7 @@ export class IdempotencyKeyConflict extends Schema.TaggedError<IdempotencyKeyCon
   {},
 ) {}
 
-/** The first upload under the key is still on its way. */
+/** The upload under the key is still on its way, and the lease that asks is dead. */
 export class IdempotencyInProgress extends Schema.TaggedError<IdempotencyInProgress>()("IdempotencyInProgress", {}) {}
 
 /** No progress from the client for too long. */

@@ -1,4 +1,4 @@
-import { Cause, Effect, Exit, Runtime } from "effect"
+import { Cause, Effect, Exit, Runtime, Schedule } from "effect"
 import { setTimeout as sleep } from "node:timers/promises"
 import type { ArtifactId, ProjectHandle } from "../domain/Ids.ts"
 import { Settings } from "../Config.ts"
@@ -115,30 +115,39 @@ export const openSink = traced("BlobStore.open")(function* (upload: Upload) {
 
 /**
  * Renews row and reservation until the scope closes. `stop` is aborted with `UploadFenced` when a sweep has fenced the
- * upload. A timer, not a fiber: most uploads are over before it first fires, and it costs them nothing.
+ * upload, and with `UploadSuperseded` when a newer request with the same key has. A timer, not a fiber: most uploads are
+ * over before it first fires, and it costs them nothing.
  */
 export const keepAlive = Effect.fnUntraced(function* (upload: Upload, stop: AbortController) {
   const metadata = yield* MetadataStore
   const quota = yield* QuotaCounters
   const { abandonedAfterSeconds } = yield* Settings
   const runtime = yield* Effect.runtime()
-  // Each on its own: a lost Redis must not cost the row its renewal. For what is away, the next one is soon enough.
+  // The row first: a fenced upload must not bring its reservation back. Either may be away without a loss for the
+  // other, and the next renewal is soon enough for it.
   const renew = Effect.suspend(() =>
-    Effect.all(
-      [
-        metadata.renew(upload.id, upload.reservedBytes).pipe(
-          Effect.catchTag("DependencyUnavailable", () => Effect.void),
-          Effect.catchTag("UploadFenced", (fence) => Effect.sync(() => stop.abort(fence))),
-        ),
-        Effect.ignore(quota.renew(upload.project, upload.id, upload.reservedBytes)),
-      ],
-      { concurrency: 2, discard: true },
+    metadata.renew(upload.id, upload.reservedBytes).pipe(
+      Effect.catchTag("DependencyUnavailable", () => Effect.void),
+      Effect.zipRight(Effect.ignore(quota.renew(upload.project, upload.id, upload.reservedBytes))),
+      Effect.catchAll((fence) => Effect.sync(() => stop.abort(fence))),
     ),
   )
   yield* held(
     Effect.sync(() => setInterval(() => Runtime.runFork(runtime)(renew), renewEvery(abandonedAfterSeconds))),
     (timer) => Effect.sync(() => clearInterval(timer)),
   )
+})
+
+/**
+ * For an upload whose `begin` got no answer: its row may have been written, or may still be. It is fenced and forgotten
+ * once Postgres answers, and again a little later, for a statement that was still on its way. The sweep finds what
+ * comes later still.
+ */
+export const withdraw = traced("publish.withdraw")(function* (id: ArtifactId) {
+  const metadata = yield* MetadataStore
+  const remove = Effect.zipRight(metadata.fence(id), metadata.forget(id))
+  yield* Effect.retry(remove, Schedule.spaced("500 millis").pipe(Schedule.upTo("1 minute")))
+  yield* Effect.delay(remove, "2 seconds")
 })
 
 /**

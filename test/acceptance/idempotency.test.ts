@@ -28,20 +28,43 @@ describe("idempotency", () => {
     )
   })
 
-  it("answers 409 idempotency_in_progress with Retry-After while the first is on its way", async () => {
-    const idempotencyKey = unique("key")
-    const { chunks, reached, resume } = inTwoHalves(body().bytes)
-    const first = scene.post(body(), { idempotencyKey, chunked: chunks })
+  /** An upload of which half has come. */
+  const half = async (scene: Scene, idempotencyKey: string) => {
+    const whole = body()
+    const { chunks, reached, resume } = inTwoHalves(whole.bytes)
+    const answer = scene.post(whole, { idempotencyKey, chunked: chunks })
     await reached
     await until(
       () => scene.quota(),
       ({ pending_count }) => pending_count === 1,
     )
+    return { answer, resume }
+  }
+
+  it("lets a retry take over while the first is on its way, whose sender gets 409 idempotency_superseded", async () => {
+    const scene = await Scene.open()
+    const idempotencyKey = unique("key")
+    const first = await half(scene, idempotencyKey)
+    const second = expectStatus(await scene.post(body(), { idempotencyKey }), 201).json
+    first.resume()
+    const superseded = await first.answer
+    expectRefusal(superseded, 409, "idempotency_superseded")
+    expect(superseded.headers["retry-after"]).toBeUndefined()
+    expect(expectStatus(await scene.post(body(), { idempotencyKey }), 200).json).toEqual(second)
+    expect(await scene.list()).toEqual([second])
+    expect((await scene.quota()).pending_count).toBe(0)
+  })
+
+  it("lets nobody take over with a dead token: 409 idempotency_in_progress with Retry-After", async () => {
+    const scene = await Scene.open()
+    const idempotencyKey = unique("key")
+    const first = await half(scene, idempotencyKey)
+    expectStatus(await scene.release(scene.held), 204)
     const second = await scene.post(body(), { idempotencyKey })
     expectRefusal(second, 409, "idempotency_in_progress")
-    expect(second.headers["retry-after"]).toBe("5")
-    resume()
-    await first
+    expect(second.headers["retry-after"]).toBe("1")
+    first.resume()
+    expectRefusal(await first.answer, 409, "lease_lost")
   })
 
   it("answers for a key in a full project as in any other, and holds no room for it", async () => {

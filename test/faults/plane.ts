@@ -139,6 +139,7 @@ export const publish = (
     readonly bytes: Uint8Array<ArrayBuffer>
     readonly key?: string
     readonly chunked?: boolean
+    readonly signal?: AbortSignal
     /** Further parts, before the file. */
     readonly fields?: Readonly<Record<string, string>>
   },
@@ -146,12 +147,13 @@ export const publish = (
   const headers: Record<string, string> = { "x-mobius-lease-token": tenant.token }
   if (file.key !== undefined) headers["idempotency-key"] = file.key
   const url = `${baseUrl}/v1/projects/${tenant.project}/artifacts`
+  const signal = file.signal === undefined ? {} : { signal: file.signal }
   if (file.chunked !== true) {
     const form = new FormData()
     form.append("name", file.name)
     for (const [field, value] of Object.entries(file.fields ?? {})) form.append(field, value)
     form.append("file", new Blob([file.bytes]), "file")
-    return call(url, tenant.key, { method: "POST", headers, body: form })
+    return call(url, tenant.key, { method: "POST", headers, body: form, ...signal })
   }
   const boundary = `b${randomBytes(12).toString("hex")}`
   headers["content-type"] = `multipart/form-data; boundary=${boundary}`
@@ -166,5 +168,11 @@ export const publish = (
     yield Buffer.from(tail)
   }
   const body = ReadableStream.from(parts()) as unknown as RequestInit["body"]
-  return call(url, tenant.key, { method: "POST", headers, body: body ?? null, duplex: "half" } as RequestInit)
+  return call(url, tenant.key, {
+    method: "POST",
+    headers,
+    body: body ?? null,
+    duplex: "half",
+    ...signal,
+  } as RequestInit)
 }

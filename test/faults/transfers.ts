@@ -21,7 +21,16 @@ const jsonOf = async (res: IncomingMessage) => {
 }
 
 /** Begins an upload and sends no byte of its file yet. */
-export const beginUpload = (baseUrl: string, tenant: Tenant, name: string): SlowUpload => {
+export const beginUpload = (
+  baseUrl: string,
+  tenant: Tenant,
+  name: string,
+  options: {
+    readonly key?: string
+    /** The file's size is stated, in `size_bytes`. */
+    readonly size?: number
+  } = {},
+): SlowUpload => {
   const boundary = `b${randomBytes(12).toString("hex")}`
   const req = request(`${baseUrl}/v1/projects/${tenant.project}/artifacts`, {
     method: "POST",
@@ -30,6 +39,7 @@ export const beginUpload = (baseUrl: string, tenant: Tenant, name: string): Slow
       authorization: `Bearer ${tenant.key}`,
       "x-mobius-lease-token": tenant.token,
       "content-type": `multipart/form-data; boundary=${boundary}`,
+      ...(options.key !== undefined && { "idempotency-key": options.key }),
     },
   })
   const answer = new Promise<Awaited<SlowUpload["answer"]>>((resolve, reject) => {
@@ -41,8 +51,13 @@ export const beginUpload = (baseUrl: string, tenant: Tenant, name: string): Slow
   answer.catch(() => {})
   const write = (bytes: Uint8Array | string) =>
     new Promise<void>((resolve, reject) => req.write(bytes, (error) => (error ? reject(error) : resolve())))
+  const size =
+    options.size === undefined
+      ? ""
+      : `--${boundary}\r\ncontent-disposition: form-data; name="size_bytes"\r\n\r\n${options.size}\r\n`
   void write(
     `--${boundary}\r\ncontent-disposition: form-data; name="name"\r\n\r\n${name}\r\n` +
+      size +
       `--${boundary}\r\ncontent-disposition: form-data; name="file"\r\n\r\n`,
   ).catch(() => {})
   return {

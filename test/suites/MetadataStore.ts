@@ -43,7 +43,7 @@ export const metadataStoreSuite = (name: string, subject: SqlLayer, options: Sui
         const store = yield* MetadataStore
         const caller = yield* newCaller
         const { id, begun } = yield* beginUpload(caller)
-        expect(begun).toEqual({ _tag: "Begun" })
+        expect(begun).toEqual({ _tag: "Begun", superseded: undefined })
         expect(yield* refusal(store.find(caller, id, { includeDeleted: true }))).toBe("ArtifactNotFound")
         expect(yield* refusal(store.findContent(caller, id))).toBe("ArtifactNotFound")
         expect(yield* refusal(store.findSigned(id))).toBe("ArtifactNotFound")

@@ -139,6 +139,22 @@ export const quotaCountersSuite = (name: string, subject: QuotaLayer, flush?: Fl
       }),
     )
 
+    it.effect("reserving in the place of a superseded upload ends that one's reservation in the same step", () =>
+      Effect.gen(function* () {
+        const counters = yield* QuotaCounters
+        const project = yield* freshProject(100)
+        yield* ask(project, "first", 60)
+        const retry = (id: string, need: number, superseded: string) =>
+          counters.reserve(project, id, { need, want: need, superseded })
+        expect(yield* retry("second", 60, "first")).toBe(60)
+        expect(yield* retry("second", 60, "first")).toBe(60)
+        expect((yield* usage(project)).reservedBytes).toBe(60)
+        expect(yield* Effect.flip(retry("third", 101, "second"))).toMatchObject({ reservedBytes: 0 })
+        expect((yield* usage(project)).reservedBytes).toBe(0)
+        expect(yield* retry("fourth", 100, "never")).toBe(100)
+      }),
+    )
+
     it.effect("renew brings a lost reservation back if it fits, else leaves it to the commit", () =>
       Effect.gen(function* () {
         const counters = yield* QuotaCounters

@@ -1,8 +1,9 @@
 import { expect, layer } from "@effect/vitest"
-import { Clock, Effect, Either, Fiber, Option } from "effect"
+import { Clock, Effect, Either, Fiber, Layer, Option } from "effect"
 import { inject } from "vitest"
+import { layer as metadataLayer } from "../../layers/MetadataStore/Postgres.ts"
 import { MetadataStore } from "../../services/MetadataStore.ts"
-import { Principal } from "../../src/domain/Principal.ts"
+import { Principal, type ProjectCaller } from "../../src/domain/Principal.ts"
 import {
   agent,
   artifactId,
@@ -23,6 +24,21 @@ const url = inject("postgresUrl")
 
 const tagOf = <A, E extends { readonly _tag: string }>(either: Either.Either<A, E>) =>
   Either.isLeft(either) ? either.left._tag : "success"
+
+/** Begins an upload under the key; returns how that ended. */
+const beginKeyed = (caller: ProjectCaller, key: string) =>
+  Effect.gen(function* () {
+    const id = artifactId()
+    const { _tag } = yield* (yield* MetadataStore).begin({
+      id,
+      project: caller.project,
+      blobKey: id,
+      createdBy: agent,
+      reservedBytes: 1,
+      idempotency: { key, principal: agent },
+    })
+    return _tag
+  })
 
 /** Nothing became ready, nothing is charged and no event was written. */
 const untouched = (project: string) =>
@@ -206,32 +222,57 @@ if (url !== null)
       }),
     )
 
-    it.effect("of 20 begins with one key one begins, also while a commit holds the project's row", () =>
+    it.effect("of 20 begins with one key one stays unfenced, also while a commit holds the project's row", () =>
       Effect.gen(function* () {
-        const store = yield* MetadataStore
         const scene = yield* Scene
         const caller = yield* newProject()
         const holder = yield* scene.open
         yield* holder.run("begin")
         yield* holder.run("select 1 from projects where handle = $1 for no key update", [caller.project])
-        const begin = Effect.suspend(() => {
-          const id = artifactId()
-          return store.begin({
-            id,
-            project: caller.project,
-            blobKey: id,
-            createdBy: agent,
-            reservedBytes: 1,
-            idempotency: { key: "k", principal: agent },
-          })
-        })
-        const tags = (yield* Effect.all(
-          Array.from({ length: 20 }, () => begin),
-          { concurrency: 20 },
-        )).map(({ _tag }) => _tag)
+        const tags = yield* Effect.replicateEffect(beginKeyed(caller, "k"), 20, { concurrency: 20 })
         yield* holder.run("rollback")
-        expect(tags.toSorted()).toEqual(["Begun", ...Array.from({ length: 19 }, () => "InProgress")])
+        expect(new Set(tags)).toEqual(new Set(["Begun"]))
+        const rows = yield* scene.run(
+          `select count(*) filter (where fenced_at is null)::int as unfenced,
+             count(*) filter (where superseded_by is not null and idempotency_hash is null)::int as superseded
+           from artifacts where project = $1`,
+          [caller.project],
+        )
+        expect(rows).toEqual([{ unfenced: 1, superseded: 19 }])
       }).pipe(Effect.scoped),
+    )
+
+    it.effect("two pods that begin the same keys at once, in any order, never wait for each other in a circle", () =>
+      Effect.gen(function* () {
+        const scene = yield* Scene
+        const caller = yield* newProject()
+        const pods = yield* Effect.replicateEffect(
+          Effect.provide(MetadataStore, Layer.fresh(metadataLayer({ defaultQuotaBytes: 1_000_000 }))),
+          2,
+        )
+        for (let round = 0; round < 20; round++) {
+          const keys = Array.from({ length: 40 }, (_, index) => `${round}-${index}`)
+          const both = [keys, keys.toReversed()]
+          const tags = yield* Effect.forEach(
+            pods,
+            (pod, index) =>
+              Effect.forEach(
+                both[index] ?? [],
+                (key) => Effect.provideService(beginKeyed(caller, key), MetadataStore, pod),
+                { concurrency: 40 },
+              ),
+            { concurrency: 2 },
+          )
+          expect(new Set(tags.flat())).toEqual(new Set(["Begun"]))
+        }
+        const [counted] = yield* scene.run(
+          `select count(*) filter (where fenced_at is null)::int as unfenced,
+             (select deadlocks::int from pg_stat_database where datname = current_database()) as deadlocks
+           from artifacts where project = $1`,
+          [caller.project],
+        )
+        expect(counted).toEqual({ unfenced: 800, deadlocks: 0 })
+      }),
     )
 
     it.effect(

@@ -50,16 +50,49 @@ export const metadataRaces = (it: Vitest.MethodsNonLive<SqlServices, true>) => {
       expect((yield* (yield* ProjectStore).get(caller.project)).usage.usedBytes).toBe(80)
     }),
   )
-  it.effect("of begins at once with one key a single one begins", () =>
+  it.effect("begins at once with one key supersede one another in a row, and one upload stays", () =>
     Effect.gen(function* () {
+      const store = yield* MetadataStore
       const caller = yield* callerOf(yield* freshProject())
-      const idempotency = { key: "k", principal: caller.principal, jobId: "job:1", attempt: 1 }
-      const begun = yield* Effect.all(
-        Array.from({ length: 6 }, () => beginUpload(caller, { idempotency })),
+      const idempotency = { key: "k", principal: caller.principal }
+      const uploads = yield* Effect.all(
+        Array.from({ length: 12 }, () => beginUpload(caller, { idempotency })),
         atOnce,
       )
-      expect(begun.filter(({ begun }) => begun._tag === "Begun")).toHaveLength(1)
-      expect(begun.filter(({ begun }) => begun._tag === "InProgress")).toHaveLength(5)
+      const superseded = uploads.flatMap(({ begun }) => (begun._tag === "Begun" && begun.superseded) || [])
+      expect(uploads.every(({ begun }) => begun._tag === "Begun")).toBe(true)
+      expect(new Set(superseded).size).toBe(11)
+      const results = yield* Effect.forEach(
+        uploads,
+        ({ id }) => Effect.flatMap(requestOf(caller, id), (request) => Effect.either(store.commit(request))),
+        atOnce,
+      )
+      expect(results.filter(Either.isRight)).toHaveLength(1)
+      for (const result of results) if (Either.isLeft(result)) expect(result.left._tag).toBe("UploadSuperseded")
+      expect((yield* (yield* ProjectStore).get(caller.project)).usage.artifactCount).toBe(1)
+    }),
+  )
+  it.effect("a commit and a take-over at once: the artifact is replayed, or its upload is superseded", () =>
+    Effect.gen(function* () {
+      const store = yield* MetadataStore
+      const caller = yield* callerOf(yield* freshProject())
+      for (let round = 0; round < 8; round++) {
+        const idempotency = { key: `k${round}`, principal: caller.principal }
+        const first = yield* beginUpload(caller, { idempotency })
+        const request = yield* requestOf(caller, first.id)
+        const [committed, second] = yield* Effect.all(
+          [Effect.either(store.commit(request)), beginUpload(caller, { idempotency })],
+          atOnce,
+        )
+        if (Either.isRight(committed)) {
+          expect(second.begun).toEqual({ _tag: "Replay", artifact: committed.right.artifact })
+          continue
+        }
+        expect(committed.left._tag).toBe("UploadSuperseded")
+        expect(second.begun).toEqual({ _tag: "Begun", superseded: first.id })
+        yield* store.commit(yield* requestOf(caller, second.id))
+      }
+      expect((yield* (yield* ProjectStore).get(caller.project)).usage.artifactCount).toBe(8)
     }),
   )
   it.effect("a commit and a fence at once: ready or gone, never both", () =>

@@ -35,6 +35,7 @@ export const pendingUpload = (project: ProjectHandle, bytes: number) =>
       upload: { id, project, blobKey: id, createdBy: worker, reservedBytes: bytes },
       state: "pending",
       idempotency: undefined,
+      supersededBy: undefined,
       reservedBytes: bytes,
       renewedAt: 0,
       artifact: undefined,
