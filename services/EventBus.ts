@@ -33,6 +33,11 @@ export class EventBus extends Context.Tag("services/EventBus")<
     ) => Effect.Effect<Appended, DependencyUnavailable>
     /** The event id that stands at a sequence, if it is still there. */
     readonly idAt: (sequence: number) => Effect.Effect<string | undefined, DependencyUnavailable>
+    /** What stands in the stream from a sequence on, by sequence, at most `limit` entries; trimmed ones are left out. */
+    readonly standing: (
+      from: number,
+      limit: number,
+    ) => Effect.Effect<ReadonlyArray<Pick<BusEntry, "sequence" | "id">>, DependencyUnavailable>
     /** Entries above `after`, first those already there, then live ones, in order, each once. Ends only by failure. */
     readonly subscribe: (after: number) => Stream.Stream<BusEntry, DependencyUnavailable>
     /** How many entries the stream is trimmed to, approximately. */

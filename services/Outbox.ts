@@ -47,11 +47,15 @@ export class Outbox extends Context.Tag("services/Outbox")<
     /** Records that these stand in the stream. Idempotent; never moves back. Ids, so that a renumbered event is not meant. */
     readonly markPublished: (events: Published) => Effect.Effect<void, DependencyUnavailable>
     readonly state: Effect.Effect<OutboxState, DependencyUnavailable>
+    /** Those of these ids that are events which are not known to be in the stream, with a sequence or without. */
+    readonly unpublished: (ids: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<string>, DependencyUnavailable>
     /**
-     * The stream is ahead of this database, which must have been restored: raises the last sequence to at least `top`
-     * and numbers every unpublished event anew above it, in order, under the lock of `sequence`.
+     * The stream, whose last sequence is `top`, is ahead of this database, which must have been restored or failed over.
+     * In one step, under the lock of `sequence`: unpublished events that `standing` names take the places they have in
+     * the stream and are published; all others that had a number get new ones above `top`, in order; the last sequence
+     * is at least `top`. Idempotent. A place that a published event has here is not given away.
      */
-    readonly raise: (top: number) => Effect.Effect<void, DependencyUnavailable>
+    readonly raise: (top: number, standing: Published) => Effect.Effect<void, DependencyUnavailable>
     /** Removes events appended more than `retentionSeconds` ago, never unpublished ones; returns how many. */
     readonly prune: (retentionSeconds: number) => Effect.Effect<number, DependencyUnavailable>
     /** How many events wait for the stream, and since how many seconds the oldest does. */

@@ -22,6 +22,8 @@ const make = (options: { readonly maxLength: number }) =>
       ),
       idAt: (sequence) =>
         Effect.map(state.get, ({ entries }) => entries.find((entry) => entry.sequence === sequence)?.id),
+      standing: (from, limit) =>
+        Effect.map(state.get, ({ entries }) => entries.filter(({ sequence }) => sequence >= from).slice(0, limit)),
       subscribe: (after) =>
         Stream.unfoldChunkEffect(after, (last) =>
           state.changes.pipe(

@@ -76,6 +76,14 @@ const make = (options: { readonly maxLength: number }) =>
         },
         Effect.catchTag("SqlError", unavailable("EventBus.idAt")),
       ),
+      standing: traced("EventBus.standing")(
+        function* (from, limit) {
+          const rows = yield* sql<{ readonly sequence: number; readonly event_id: string }>`
+            select sequence, event_id from event_log where sequence >= ${from} order by sequence limit ${limit}`
+          return rows.map(({ event_id, sequence }) => ({ sequence: Number(sequence), id: event_id }))
+        },
+        Effect.catchTag("SqlError", unavailable("EventBus.standing")),
+      ),
       subscribe: (after) =>
         Stream.unwrapScoped(
           Effect.map(PubSub.subscribe(appended), (bell) =>

@@ -73,6 +73,13 @@ const make = (options: { readonly streamKey: string; readonly maxLength: number 
         })
         return found[0] && toEntry(found[0]).id
       }),
+      standing: traced("EventBus.standing")(function* (from, limit) {
+        const found = yield* Effect.tryPromise({
+          try: () => commands.xrange(key, `${from}-0`, "+", "COUNT", limit),
+          catch: redisUnavailable("EventBus.standing"),
+        })
+        return found.map(toEntry).map(({ id, sequence }) => ({ id, sequence }))
+      }),
       subscribe: (after) =>
         Stream.unwrapScoped(
           Effect.map(redis.dedicated, (connection) =>

@@ -74,12 +74,33 @@ export const layer = Layer.effect(
         lastPublished: state.lastPublished,
         oldestRetained: sequenced(1)[0]?.sequence,
       })),
-      raise: traced("Outbox.raise")((top) =>
+      unpublished: traced("Outbox.unpublished")((ids) =>
         Effect.sync(() => {
+          const asked = new Set(ids)
+          return state.events
+            .filter(({ id, publishedAt }) => publishedAt === undefined && asked.has(id))
+            .map(({ id }) => id)
+        }),
+      ),
+      raise: traced("Outbox.raise")((top, standing) =>
+        atomically((now) => {
+          const places = new Map<string, number>(standing.map(({ id, sequence }) => [id, sequence]))
+          const waiting = state.events.filter(({ publishedAt }) => publishedAt === undefined)
+          const adopted = waiting.filter(({ id }) => places.has(id))
+          const below = waiting.filter(isSequenced).some(({ sequence }) => sequence <= top)
+          if (top <= state.lastSequence && !below && adopted.length === 0) return Effect.void
+          const taken = new Set(state.events.filter((row) => row.publishedAt !== undefined).map((row) => row.sequence))
+          for (const row of adopted) {
+            const place = places.get(row.id)
+            if (place === undefined || place > top || taken.has(place)) continue
+            row.sequence = place
+            row.publishedAt = now
+          }
           const moved = sequenced(1).filter((row) => row.publishedAt === undefined)
-          if (top <= state.lastSequence && !moved.some((row) => row.sequence <= top)) return
-          state.lastSequence = Math.max(state.lastSequence, top)
+          state.lastSequence = Math.max(state.lastPublished, top)
+          state.lastPublished = state.lastSequence
           for (const row of moved) row.sequence = ++state.lastSequence
+          return Effect.void
         }),
       ),
       prune: traced("Outbox.prune")((retentionSeconds) =>

@@ -104,9 +104,19 @@ const make = Effect.gen(function* () {
     spanned("Outbox.state"),
   )
 
+  const unpublished = traced("Outbox.unpublished")(
+    function* (ids: ReadonlyArray<string>) {
+      const rows = yield* sql<{ readonly id: string }>`
+        select id from events where published_at is null
+          and id in (select jsonb_array_elements_text(${JSON.stringify(ids)}::text::jsonb))`
+      return rows.map(({ id }) => id)
+    },
+    Effect.catchTag("SqlError", unavailable("Outbox.unpublished")),
+  )
+
   const raise = traced("Outbox.raise")(
-    function* (top: number) {
-      yield* sql`select raise_sequence(${top}::bigint)`
+    function* (top: number, standing: Published) {
+      yield* sql`select raise_sequence(${top}::bigint, ${told(standing)}::text::jsonb)`
     },
     Effect.catchTag("SqlError", unavailable("Outbox.raise")),
   )
@@ -137,7 +147,7 @@ const make = Effect.gen(function* () {
     spanned("Outbox.lag"),
   )
 
-  return Outbox.of({ sequence, read, readVisible, markPublished, state, raise, prune, lag })
+  return Outbox.of({ sequence, read, readVisible, markPublished, state, unpublished, raise, prune, lag })
 })
 
 /** The tables `events` and `event_sequence`, on any SqlClient that speaks Postgres. */

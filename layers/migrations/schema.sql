@@ -610,10 +610,13 @@ begin
   return given;
 end $$;
 
--- The stream's top is p_top, more than this database knew. Everything unpublished is numbered anew, dense above the
--- top and in its order, by way of numbers no event has (sequence is unique at every moment). Nothing to do when all
--- unpublished numbers are above the top already: a second relay that saw the same leaves no gap.
-create function raise_sequence(p_top bigint) returns void language plpgsql volatile as $$
+-- The stream's top is p_top, more than this database knew: it was restored, or failed over to a replica that lagged.
+-- p_standing: [{"id", "sequence"}], events that stand in the stream up to there. Those of them that are unpublished here
+-- take these places and are published, so that they are not appended twice; a place that another event has is not given
+-- away. All other unpublished events that have a number get a new one, dense above the top and in their order, by way of
+-- numbers no event has (sequence is unique at every moment). Nothing to do when none of p_standing is unpublished and
+-- all unpublished numbers are above the top: a second relay that saw the same leaves no gap. Lock: event_sequence.
+create function raise_sequence(p_top bigint, p_standing jsonb) returns void language plpgsql volatile as $$
 declare
   head record;
   base bigint;
@@ -621,19 +624,28 @@ declare
 begin
   select last, last_published into head from event_sequence for update;
   if p_top <= head.last
-    and not exists (select from events where published_at is null and sequence <= p_top) then
+    and not exists (select from events where published_at is null and sequence <= p_top)
+    and not exists (
+      select from jsonb_to_recordset(p_standing) as standing(id text, sequence bigint)
+        join events on events.id = standing.id
+      where events.published_at is null) then
     return;
   end if;
   base := greatest(p_top, head.last_published);
   update events set sequence = sequence + base + head.last
   where published_at is null and sequence is not null;
+  update events set sequence = standing.sequence, published_at = clock_timestamp(),
+    received_at = coalesce(received_at, clock_timestamp())
+  from jsonb_to_recordset(p_standing) as standing(id text, sequence bigint)
+  where events.id = standing.id and events.published_at is null and standing.sequence <= p_top
+    and not exists (select from events as other where other.sequence = standing.sequence);
   with numbered as (
     select id, row_number() over (order by sequence) as n
     from events where published_at is null and sequence is not null
   )
   update events set sequence = base + numbered.n from numbered where events.id = numbered.id;
   get diagnostics moved = row_count;
-  update event_sequence set last = base + moved, last_published = greatest(last_published, p_top);
+  update event_sequence set last = base + moved, last_published = base;
 end $$;
 
 -- p_events: [{"id", "sequence"}]. Takes the lock of sequencing first, like all who write numbers.

@@ -59,12 +59,12 @@ export const relayRound = traced("EventRelay.round")(function* (
     // twice, for a stream that was flushed since and is being refilled by another relay holds nothing for an instant.
     const standing = (yield* bus.idAt(first.sequence)) ?? (yield* standingNow(first.sequence))
     if (standing === first.id) yield* outbox.markPublished([first, ...(yield* alsoStanding(pending.slice(1), top))])
-    else if (standing !== "ahead") yield* restored(top, state.lastSequence)
+    else if (standing !== "ahead") yield* restored(top, state, first.sequence)
     return behind
   }
   // Only after all that stands was marked: raising numbers the unmarked anew, and they would be appended twice.
   if (top > state.lastSequence) {
-    yield* restored(top, state.lastSequence)
+    yield* restored(top, state, first?.sequence)
     return behind
   }
   if (top < state.lastPublished && (yield* refill(top, state))) return behind
@@ -100,17 +100,42 @@ const consecutive = (events: ReadonlyArray<SourceEvent>): ReadonlyArray<SourceEv
   return gap === -1 ? events : events.slice(0, gap)
 }
 
+/** Unpublished events that stand in the stream from a sequence up to `top`, with their places there. */
+const standingUnpublished = Effect.fnUntraced(function* (from: number, top: number) {
+  const outbox = yield* Outbox
+  const bus = yield* EventBus
+  const found: Array<{ readonly id: string; readonly sequence: number }> = []
+  for (let at = from; at <= top;) {
+    const entries = (yield* bus.standing(at, batch)).filter(({ sequence }) => sequence <= top)
+    const last = entries.at(-1)
+    if (last === undefined) break
+    const unpublished = new Set(yield* outbox.unpublished(entries.map(({ id }) => id)))
+    found.push(...entries.filter(({ id }) => unpublished.has(id)))
+    at = last.sequence + 1
+  }
+  return found
+})
+
 /**
- * The stream is ahead of Postgres, or holds other events: new sequences go above its top. Never taken for an append. The
- * raise is by the top that was read before the events, so that a second relay that saw the same changes nothing.
+ * The stream is ahead of Postgres, or holds other events: Postgres was restored, or failed over to a replica that
+ * lagged. Events it still has may stand in the stream at places it does not know; they take those, so that none is
+ * appended twice, and new sequences go above the stream's top. What stands there is looked for from where Postgres's
+ * own knowledge of the stream ends, or its first unpublished event (`first`) is. The raise is by the top that was read
+ * before the events, so that a second relay that saw the same changes nothing.
  */
-const restored = Effect.fnUntraced(function* (top: number, lastSequence: number) {
-  yield* Effect.logWarning(
-    "The event stream is ahead of Postgres, which must have been restored: raising the sequence.",
-  ).pipe(Effect.annotateLogs({ top, lastSequence }))
-  yield* Metric.increment(restores)
+const restored = Effect.fnUntraced(function* (
+  top: number,
+  { lastPublished, lastSequence }: OutboxState,
+  first: number | undefined,
+) {
+  const outbox = yield* Outbox
   yield* holdRemovals(`the event stream is ahead of the database (sequence ${top}, not ${lastSequence}).`)
-  yield* (yield* Outbox).raise(top)
+  const standing = yield* standingUnpublished(Math.min(first ?? Infinity, lastPublished + 1), top)
+  yield* Effect.logWarning(
+    "The event stream is ahead of Postgres, which must have been restored or failed over: raising the sequence.",
+  ).pipe(Effect.annotateLogs({ top, lastSequence, foundInStream: standing.length }))
+  yield* Metric.increment(restores)
+  yield* outbox.raise(top, standing)
 })
 
 /**

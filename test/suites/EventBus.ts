@@ -86,6 +86,25 @@ export const eventBusSuite = <R>(
       ),
     )
 
+    it.effect("standing tells what is in the stream from a sequence on, up to its limit", () =>
+      on((bus) =>
+        Effect.gen(function* () {
+          expect(yield* bus.standing(1, 10)).toEqual([])
+          yield* bus.append(0, entries(1, 3))
+          yield* bus.append(3, entries(11, 14))
+          const told = (from: number, limit: number) =>
+            Effect.map(bus.standing(from, limit), (found) => found.map(({ id, sequence }) => [sequence, id]))
+          expect(yield* told(2, 3)).toEqual([
+            [2, "sevt_2"],
+            [3, "sevt_3"],
+            [11, "sevt_11"],
+          ])
+          expect(yield* told(4, 10)).toHaveLength(4)
+          expect(yield* told(15, 10)).toEqual([])
+        }),
+      ),
+    )
+
     it.effect("idAt tells the event at a sequence, and nothing where none is", () =>
       on((bus) =>
         Effect.gen(function* () {

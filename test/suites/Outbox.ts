@@ -15,6 +15,7 @@ import {
   type SuiteOptions,
 } from "./fixtures.ts"
 import { outboxRaces } from "./outboxRaces.ts"
+import { outboxRaises } from "./outboxRaises.ts"
 import { eventsFrom, newCaller, publishMany, sequences, settle } from "./outboxSteps.ts"
 
 /** The contract of services/Outbox, a test a sentence. One database a suite at a time: sequences are global. */
@@ -133,39 +134,7 @@ export const outboxSuite = (name: string, subject: SqlLayer, options: SuiteOptio
         expect(yield* eventsFrom(last + 1, true)).toHaveLength(1)
       }),
     )
-    it.effect("raise numbers unpublished events anew above the top, in order, and leaves published ones", () =>
-      Effect.gen(function* () {
-        const outbox = yield* Outbox
-        yield* settle
-        const caller = yield* newCaller
-        yield* publishMany(caller, 1)
-        const { lastSequence: last } = yield* settle
-        const ids = yield* publishMany(caller, 2)
-        yield* outbox.sequence(100)
-        const stale = yield* eventsFrom(last + 1)
-        const top = last + 50
-        yield* outbox.raise(top)
-        yield* outbox.sequence(100)
-        const events = yield* eventsFrom(last + 1)
-        expect(sequences(events)).toEqual([top + 1, top + 2])
-        expect(events.map(({ artifact }) => artifact.id)).toEqual(ids)
-        expect(sequences(yield* eventsFrom(last))[0]).toBe(last)
-        expect((yield* outbox.state).lastSequence).toBe(top + 2)
-        yield* outbox.markPublished(stale)
-        expect(yield* eventsFrom(last + 1, true)).toHaveLength(2)
-        yield* publishMany(caller, 1)
-        yield* outbox.sequence(100)
-        expect((yield* outbox.state).lastSequence).toBe(top + 3)
-      }),
-    )
-    it.effect("raise below the last sequence never lowers it", () =>
-      Effect.gen(function* () {
-        const outbox = yield* Outbox
-        const { lastSequence } = yield* settle
-        yield* outbox.raise(1)
-        expect((yield* outbox.state).lastSequence).toBe(lastSequence)
-      }),
-    )
+    outboxRaises(it)
     it.effect("readVisible has one project's published events after a sequence, as the caller may see them", () =>
       Effect.gen(function* () {
         const outbox = yield* Outbox

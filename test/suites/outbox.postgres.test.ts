@@ -61,7 +61,7 @@ if (url !== null)
         const { lastSequence } = yield* outbox.state
         for (const top of [lastSequence - 2, lastSequence + 1000]) {
           yield* Effect.all(
-            Array.from({ length: 4 }, () => outbox.raise(top)),
+            Array.from({ length: 4 }, () => outbox.raise(top, [])),
             { concurrency: 4 },
           )
           const events = yield* outbox.read({ from: 1, limit: 1000, unpublishedOnly: true })
