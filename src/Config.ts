@@ -1,4 +1,17 @@
-import { Config, ConfigError, Context, Effect, Either, Layer, LogLevel, Option, Redacted } from "effect"
+import {
+  Config,
+  ConfigError,
+  ConfigProvider,
+  Context,
+  Effect,
+  Either,
+  Layer,
+  LogLevel,
+  Option,
+  type Redacted,
+} from "effect"
+import { misspelt } from "./config/misspelt.ts"
+import * as Parse from "./config/parse.ts"
 
 /**
  * Everything the environment decides, read once at start. Absent optional keys are `undefined`; sizes are bytes, times
@@ -34,7 +47,8 @@ export interface SettingsShape {
         readonly partsInFlight: number
       }
     | undefined
-  readonly bootstrapApiKey: Redacted.Redacted | undefined
+  /** The admin key; two while it is rotated. Empty: none was configured. */
+  readonly bootstrapApiKeys: ReadonlyArray<Redacted.Redacted>
   /** The first signs; all verify. Empty: none was configured. */
   readonly urlSigningSecrets: ReadonlyArray<Redacted.Redacted>
   readonly maxArtifactBytes: number
@@ -73,215 +87,208 @@ const GiB = 1024 * MiB
 
 const refuse = (key: string, message: string) => ConfigError.InvalidData([key], message)
 
-/** An integer within bounds, with a sentence that names them. */
-const integer = (key: string, fallback: number, min: number, max = Number.MAX_SAFE_INTEGER) =>
-  Config.string(key).pipe(
-    Config.mapOrFail((text) => {
-      const value = /^\d{1,16}$/.test(text) ? Number(text) : Number.NaN
-      return Number.isSafeInteger(value) && value >= min && value <= max
-        ? Either.right(value)
-        : Either.left(refuse(key, `must be an integer from ${min} to ${max}`))
-    }),
-    Config.withDefault(fallback),
-  )
-
-const flag = (key: string) =>
-  Config.string(key).pipe(
-    Config.mapOrFail((text) =>
-      text === "true" || text === "false"
-        ? Either.right(text === "true")
-        : Either.left(refuse(key, "must be true or false")),
+/** A key's value; `undefined` when it is unset or empty. Every key is read by this one, whose errors name it once. */
+const optional = <A>(key: string, parse: Parse.Parse<A>): Config.Config<A | undefined> =>
+  Config.option(Config.nonEmptyString(key)).pipe(
+    Config.mapOrFail(
+      Option.match({
+        onNone: () => Either.right(undefined),
+        onSome: (text) => Either.mapLeft(parse(text), (message) => refuse(key, message)),
+      }),
     ),
-    Config.withDefault(false),
   )
 
-const optionalString = (key: string) =>
-  Config.option(Config.nonEmptyString(key)).pipe(Config.map(Option.getOrUndefined))
+const required = <A>(key: string, parse: Parse.Parse<A>, fallback: A): Config.Config<A> =>
+  Config.map(optional(key, parse), (value) => value ?? fallback)
 
-const optionalSecret = (key: string) =>
-  Config.option(Config.redacted(Config.nonEmptyString(key))).pipe(Config.map(Option.getOrUndefined))
+const text = (key: string, fallback: string) => required(key, Parse.anyText, fallback)
+const flag = (key: string) => required(key, Parse.flag, false)
+const httpUrl = (key: string) => optional(key, Parse.url("http:", "https:"))
+const integer = (key: string, fallback: number, min: number, max = Number.MAX_SAFE_INTEGER) =>
+  required(key, Parse.integer(min, max), fallback)
 
-const optionalUrl = (key: string, protocols: ReadonlyArray<string>) =>
-  optionalString(key).pipe(
-    Config.mapOrFail((text) => {
-      if (text === undefined) return Either.right(undefined)
-      if (!URL.canParse(text) || !protocols.includes(new URL(text).protocol))
-        return Either.left(refuse(key, `must be a URL of ${protocols.join(" or ")}`))
-      return Either.right(text.replace(/\/+$/, ""))
+/** Two keys that are set both or neither. */
+const pair = <A, B>(
+  first: readonly [string, Config.Config<A | undefined>],
+  second: readonly [string, Config.Config<B | undefined>],
+  why = "",
+) =>
+  Config.all([first[1], second[1]]).pipe(
+    Config.mapOrFail(([a, b]) => {
+      if (a !== undefined && b !== undefined) return Either.right([a, b] as const)
+      if (a === undefined && b === undefined) return Either.right(undefined)
+      const missing = a === undefined ? first[0] : second[0]
+      return Either.left(refuse(missing, `is missing: ${first[0]} and ${second[0]} go together${why}`))
     }),
   )
 
-const connectionUrl = (key: string, protocols: ReadonlyArray<string>) =>
-  optionalSecret(key).pipe(
-    Config.mapOrFail((secret) => {
-      if (secret === undefined) return Either.right(undefined)
-      const text = Redacted.value(secret)
-      return URL.canParse(text) && protocols.includes(new URL(text).protocol)
-        ? Either.right(secret)
-        : Either.left(refuse(key, `must be a URL of ${protocols.join(" or ")}`))
-    }),
-  )
+/** Read by both commands: serving and migrating. */
+export const databaseUrl = optional("DATABASE_URL", Parse.connectionUrl("postgres:", "postgresql:"))
 
-const levels = { debug: LogLevel.Debug, info: LogLevel.Info, warning: LogLevel.Warning, error: LogLevel.Error }
+const production = pair(
+  ["DATABASE_URL", databaseUrl],
+  ["REDIS_URL", optional("REDIS_URL", Parse.connectionUrl("redis:", "rediss:"))],
+  " (both for a production node, neither for an embedded one)",
+).pipe(Config.map((urls) => urls && { databaseUrl: urls[0], redisUrl: urls[1] }))
 
-const logLevel = Config.string("LOG_LEVEL").pipe(
-  Config.mapOrFail((text) => {
-    const level = Object.entries(levels).find(([name]) => name === text)?.[1]
-    return level === undefined
-      ? Either.left(refuse("LOG_LEVEL", `must be one of ${Object.keys(levels).join(", ")}`))
-      : Either.right(level)
+const runner = Config.all({
+  production,
+  host: optional("RUNNER_HOST", Parse.anyText),
+  port: integer("RUNNER_PORT", 7946, 1, 65_535),
+  kubernetes: pair(
+    ["RUNNER_NAMESPACE", optional("RUNNER_NAMESPACE", Parse.anyText)],
+    ["RUNNER_SELECTOR", optional("RUNNER_SELECTOR", Parse.anyText)],
+  ),
+}).pipe(
+  Config.mapOrFail(({ host, kubernetes, port, production }) => {
+    if (host === undefined) return Either.right(undefined)
+    if (production === undefined)
+      return Either.left(
+        refuse("RUNNER_HOST", "needs DATABASE_URL and REDIS_URL: an embedded node is a cluster of one process"),
+      )
+    return Either.right({
+      host,
+      port,
+      kubernetes: kubernetes && { namespace: kubernetes[0], labelSelector: kubernetes[1] },
+    })
   }),
-  Config.withDefault(levels.info),
+)
+
+const maxArtifactBytes = integer("MAX_ARTIFACT_BYTES", 5 * GiB, 1)
+
+const bucket = optional("S3_BUCKET", Parse.anyText)
+
+const s3 = Config.all({
+  maxArtifactBytes,
+  bucket,
+  endpoint: httpUrl("S3_ENDPOINT"),
+  region: text("S3_REGION", "us-east-1"),
+  forcePathStyle: flag("S3_FORCE_PATH_STYLE"),
+  publicEndpoint: httpUrl("S3_PUBLIC_ENDPOINT"),
+  partBytes: integer("S3_PART_BYTES", 5 * MiB, 5 * MiB, 5 * GiB),
+  partsInFlight: integer("S3_PARTS_IN_FLIGHT", 4, 1, 1000),
+}).pipe(
+  Config.mapOrFail(({ bucket, maxArtifactBytes, ...options }) => {
+    if (bucket === undefined) return Either.right(undefined)
+    // An S3 multipart upload has at most 10,000 parts (Amazon S3 User Guide, "Multipart upload limits").
+    return maxArtifactBytes > options.partBytes * 10_000
+      ? Either.left(refuse("S3_PART_BYTES", "is too small: 10,000 parts must hold MAX_ARTIFACT_BYTES"))
+      : Either.right({ bucket, ...options })
+  }),
+)
+
+const adminKeys = Parse.secrets(
+  /^mbx_[A-Za-z0-9]{32,}$/,
+  "must be one key, or two separated by a comma, each mbx_ followed by at least 32 letters and digits (64 random hex digits)",
+)
+const signingSecrets = Parse.secrets(
+  /^.{16,}$/s,
+  "must be one secret, or two separated by a comma, of at least 16 characters each",
+)
+
+const urlSigningSecrets = Config.all({
+  production,
+  bucket,
+  secrets: required("URL_SIGNING_SECRET", signingSecrets, []),
+}).pipe(
+  Config.mapOrFail(({ bucket, production, secrets }) =>
+    production !== undefined && bucket === undefined && secrets.length === 0
+      ? Either.left(
+          refuse("URL_SIGNING_SECRET", "is missing: a production node with the file store signs its own URLs"),
+        )
+      : Either.right(secrets),
+  ),
 )
 
 const loopback = new Set(["localhost", "127.0.0.1", "[::1]"])
 
-/** Keys read by both commands: serving and migrating. */
-export const databaseUrl = connectionUrl("DATABASE_URL", ["postgres:", "postgresql:"])
+const leaseIntrospection = pair(
+  ["LEASE_INTROSPECTION_URL", httpUrl("LEASE_INTROSPECTION_URL")],
+  ["LEASE_INTROSPECTION_TOKEN", optional("LEASE_INTROSPECTION_TOKEN", Parse.secret)],
+).pipe(
+  Config.mapOrFail((both) => {
+    if (both === undefined) return Either.right(undefined)
+    const url = new URL(both[0])
+    return url.protocol === "https:" || loopback.has(url.hostname)
+      ? Either.right({ url, token: both[1] })
+      : Either.left(refuse("LEASE_INTROSPECTION_URL", "must be https, or http on loopback"))
+  }),
+)
 
-const make = Effect.gen(function* () {
-  const host = yield* Config.nonEmptyString("HOST").pipe(Config.withDefault("127.0.0.1"))
-  const port = yield* integer("PORT", 8080, 0, 65_535)
-  const database = yield* databaseUrl
-  const redis = yield* connectionUrl("REDIS_URL", ["redis:", "rediss:"])
-  if ((database === undefined) !== (redis === undefined))
-    return yield* Effect.fail(
-      refuse(
-        database === undefined ? "DATABASE_URL" : "REDIS_URL",
-        "is missing: DATABASE_URL and REDIS_URL go together (both for a production node, neither for an embedded one)",
-      ),
-    )
-  const production = database && redis ? { databaseUrl: database, redisUrl: redis } : undefined
+const settings = Config.all({
+  host: text("HOST", "127.0.0.1"),
+  port: integer("PORT", 8080, 0, 65_535),
+  publicUrl: httpUrl("PUBLIC_URL"),
+  dataDir: text("DATA_DIR", ".data"),
+  production,
+  databasePoolSize: integer("DATABASE_POOL_SIZE", 10, 2, 200),
+  runner,
+  s3,
+  bootstrapApiKeys: required("BOOTSTRAP_API_KEY", adminKeys, []),
+  urlSigningSecrets,
+  maxArtifactBytes,
+  defaultQuotaBytes: integer("DEFAULT_QUOTA_BYTES", 10 * GiB, 0),
+  maxOpenUploads: integer("MAX_OPEN_UPLOADS", 256, 1),
+  uploadIdleSeconds: integer("UPLOAD_IDLE_SECONDS", 60, 1, 86_400),
+  drainDelaySeconds: optional("DRAIN_DELAY_SECONDS", Parse.integer(0, 3600)),
+  drainSeconds: integer("DRAIN_SECONDS", 25, 0, 86_400),
+  signedUrlTtlSeconds: integer("SIGNED_URL_TTL_SECONDS", 900, 1),
+  signedUrlMaxTtlSeconds: integer("SIGNED_URL_MAX_TTL_SECONDS", 86_400, 1, 604_800),
+  allowLeaseFreeUploads: flag("ALLOW_LEASE_FREE_UPLOADS"),
+  verifyReads: flag("VERIFY_READS"),
+  leaseIntrospection,
+  eventStreamKey: text("EVENT_STREAM_KEY", "mobius:source-events"),
+  eventStreamMaxLength: integer("EVENT_STREAM_MAXLEN", 1_000_000, 1000),
+  eventRetentionSeconds: integer("EVENT_RETENTION", 7 * 86_400, 60),
+  sweepSeconds: integer("SWEEP_SECONDS", 10, 1, 60),
+  abandonedAfterSeconds: integer("ABANDONED_AFTER_SECONDS", 45, 1, 3600),
+  orphanSweepSeconds: integer("ORPHAN_SWEEP_SECONDS", 900, 1, 3600),
+  orphanAgeSeconds: integer("ORPHAN_AGE_SECONDS", 1800, 1, 30 * 86_400),
+  orphanConfirmSeconds: integer("ORPHAN_CONFIRM_SECONDS", 86_400, 1, 30 * 86_400),
+  metricsPort: integer("METRICS_PORT", 9464, 0, 65_535),
+  otlpEndpoint: httpUrl("OTEL_EXPORTER_OTLP_ENDPOINT"),
+  logLevel: required("LOG_LEVEL", Parse.logLevel, LogLevel.Info),
+}).pipe(
+  Config.map((read): SettingsShape => ({
+    ...read,
+    publicUrl: read.publicUrl ?? `http://${read.host}:${read.port}`,
+    drainDelaySeconds: read.drainDelaySeconds ?? (read.runner === undefined ? 0 : 5),
+    signedUrlTtlSeconds: Math.min(read.signedUrlTtlSeconds, read.signedUrlMaxTtlSeconds),
+  })),
+)
 
-  const runnerHost = yield* optionalString("RUNNER_HOST")
-  const runnerPort = yield* integer("RUNNER_PORT", 7946, 1, 65_535)
-  const runnerNamespace = yield* optionalString("RUNNER_NAMESPACE")
-  const runnerSelector = yield* optionalString("RUNNER_SELECTOR")
-  if (runnerHost !== undefined && production === undefined)
-    return yield* Effect.fail(
-      refuse("RUNNER_HOST", "needs DATABASE_URL and REDIS_URL: an embedded node is a cluster of one process"),
-    )
-  if ((runnerNamespace === undefined) !== (runnerSelector === undefined))
-    return yield* Effect.fail(
-      refuse(
-        runnerNamespace === undefined ? "RUNNER_NAMESPACE" : "RUNNER_SELECTOR",
-        "is missing: RUNNER_NAMESPACE and RUNNER_SELECTOR go together",
-      ),
-    )
-  const kubernetes =
-    runnerNamespace !== undefined && runnerSelector !== undefined
-      ? { namespace: runnerNamespace, labelSelector: runnerSelector }
-      : undefined
+/** The settings of this process; fails with every key that is wrong. */
+export const layer = Layer.effect(Settings, settings)
 
-  const bucket = yield* optionalString("S3_BUCKET")
-  const s3 =
-    bucket === undefined
-      ? undefined
-      : {
-          bucket,
-          endpoint: yield* optionalUrl("S3_ENDPOINT", ["http:", "https:"]),
-          region: yield* Config.nonEmptyString("S3_REGION").pipe(Config.withDefault("us-east-1")),
-          forcePathStyle: yield* flag("S3_FORCE_PATH_STYLE"),
-          publicEndpoint: yield* optionalUrl("S3_PUBLIC_ENDPOINT", ["http:", "https:"]),
-          partBytes: yield* integer("S3_PART_BYTES", 5 * MiB, 5 * MiB, 5 * GiB),
-          partsInFlight: yield* integer("S3_PARTS_IN_FLIGHT", 4, 1, 1000),
-        }
-
-  const maxArtifactBytes = yield* integer("MAX_ARTIFACT_BYTES", 5 * GiB, 1)
-  // An S3 multipart upload has at most 10,000 parts (Amazon S3 User Guide, "Multipart upload limits").
-  if (s3 !== undefined && maxArtifactBytes > s3.partBytes * 10_000)
-    return yield* Effect.fail(refuse("S3_PART_BYTES", "is too small: 10,000 parts must hold MAX_ARTIFACT_BYTES"))
-
-  const bootstrapApiKey = yield* optionalSecret("BOOTSTRAP_API_KEY")
-  if (bootstrapApiKey !== undefined && !/^mbx_[A-Za-z0-9]{32,}$/.test(Redacted.value(bootstrapApiKey)))
-    return yield* Effect.fail(
-      refuse("BOOTSTRAP_API_KEY", "must be mbx_ followed by at least 32 letters and digits (64 random hex digits)"),
-    )
-
-  const signing = yield* optionalSecret("URL_SIGNING_SECRET")
-  const urlSigningSecrets = signing
-    ? Redacted.value(signing)
-        .split(",")
-        .map((secret) => Redacted.make(secret.trim()))
-    : []
-  if (urlSigningSecrets.length > 2 || urlSigningSecrets.some((secret) => Redacted.value(secret).length < 16))
-    return yield* Effect.fail(
-      refuse("URL_SIGNING_SECRET", "must be one secret, or two separated by a comma, of at least 16 characters each"),
-    )
-  if (production && !s3 && urlSigningSecrets.length === 0)
-    return yield* Effect.fail(
-      ConfigError.MissingData(
-        ["URL_SIGNING_SECRET"],
-        "is missing: a production node with the file store signs its own URLs",
-      ),
-    )
-
-  const introspectionUrl = yield* optionalUrl("LEASE_INTROSPECTION_URL", ["http:", "https:"])
-  const introspectionToken = yield* optionalSecret("LEASE_INTROSPECTION_TOKEN")
-  if ((introspectionUrl === undefined) !== (introspectionToken === undefined))
-    return yield* Effect.fail(
-      refuse(
-        introspectionUrl === undefined ? "LEASE_INTROSPECTION_URL" : "LEASE_INTROSPECTION_TOKEN",
-        "is missing: LEASE_INTROSPECTION_URL and LEASE_INTROSPECTION_TOKEN go together",
-      ),
-    )
-  const introspection = introspectionUrl === undefined ? undefined : new URL(introspectionUrl)
-  if (introspection && introspection.protocol !== "https:" && !loopback.has(introspection.hostname))
-    return yield* Effect.fail(refuse("LEASE_INTROSPECTION_URL", "must be https, or http on loopback"))
-
-  const ttl = yield* integer("SIGNED_URL_TTL_SECONDS", 900, 1)
-  const maxTtl = yield* integer("SIGNED_URL_MAX_TTL_SECONDS", 86_400, 1, 604_800)
-
-  return Settings.of({
-    host,
-    port,
-    publicUrl: (yield* optionalUrl("PUBLIC_URL", ["http:", "https:"])) ?? `http://${host}:${port}`,
-    dataDir: yield* Config.nonEmptyString("DATA_DIR").pipe(Config.withDefault(".data")),
-    production,
-    databasePoolSize: yield* integer("DATABASE_POOL_SIZE", 10, 2, 200),
-    runner: runnerHost === undefined ? undefined : { host: runnerHost, port: runnerPort, kubernetes },
-    s3,
-    bootstrapApiKey,
-    urlSigningSecrets,
-    maxArtifactBytes,
-    defaultQuotaBytes: yield* integer("DEFAULT_QUOTA_BYTES", 10 * GiB, 0),
-    maxOpenUploads: yield* integer("MAX_OPEN_UPLOADS", 256, 1),
-    uploadIdleSeconds: yield* integer("UPLOAD_IDLE_SECONDS", 60, 1, 86_400),
-    drainDelaySeconds: yield* integer("DRAIN_DELAY_SECONDS", runnerHost === undefined ? 0 : 5, 0, 3600),
-    drainSeconds: yield* integer("DRAIN_SECONDS", 25, 0, 86_400),
-    signedUrlTtlSeconds: Math.min(ttl, maxTtl),
-    signedUrlMaxTtlSeconds: maxTtl,
-    allowLeaseFreeUploads: yield* flag("ALLOW_LEASE_FREE_UPLOADS"),
-    verifyReads: yield* flag("VERIFY_READS"),
-    leaseIntrospection:
-      introspection && introspectionToken ? { url: introspection, token: introspectionToken } : undefined,
-    eventStreamKey: yield* Config.nonEmptyString("EVENT_STREAM_KEY").pipe(Config.withDefault("mobius:source-events")),
-    eventStreamMaxLength: yield* integer("EVENT_STREAM_MAXLEN", 1_000_000, 1000),
-    eventRetentionSeconds: yield* integer("EVENT_RETENTION", 7 * 86_400, 60),
-    sweepSeconds: yield* integer("SWEEP_SECONDS", 10, 1, 60),
-    abandonedAfterSeconds: yield* integer("ABANDONED_AFTER_SECONDS", 45, 1, 3600),
-    orphanSweepSeconds: yield* integer("ORPHAN_SWEEP_SECONDS", 900, 1, 3600),
-    orphanAgeSeconds: yield* integer("ORPHAN_AGE_SECONDS", 1800, 1, 30 * 86_400),
-    orphanConfirmSeconds: yield* integer("ORPHAN_CONFIRM_SECONDS", 86_400, 1, 30 * 86_400),
-    metricsPort: yield* integer("METRICS_PORT", 9464, 0, 65_535),
-    otlpEndpoint: yield* optionalUrl("OTEL_EXPORTER_OTLP_ENDPOINT", ["http:", "https:"]),
-    logLevel: yield* logLevel,
+/** The names of all keys that `layer` reads. */
+export const keys = Effect.suspend(() => {
+  const read = new Set<string>()
+  const provider = ConfigProvider.mapInputPath(ConfigProvider.fromMap(new Map()), (key) => {
+    read.add(key)
+    return key
   })
+  return Effect.map(provider.load(settings), () => [...read].toSorted())
 })
 
-/** The settings of this process; fails with the first key that is wrong. */
-export const layer = Layer.effect(Settings, make)
+/** A line for each key of the environment that nobody reads and that looks like one of ours. */
+export const misspeltKeys = Effect.map(keys, (known) =>
+  misspelt(Object.keys(process.env), known).map(
+    ({ given, meant }) => `The environment has ${given}, which is no setting and has no effect: is ${meant} meant?`,
+  ),
+)
 
-/** One readable line for a wrong or missing key; secrets are never part of it. */
-export const describeConfigError = (error: ConfigError.ConfigError): string => {
+/** A readable line for each wrong or missing key; secrets are never part of one. */
+export const describeConfigError = (error: ConfigError.ConfigError): string => [...new Set(linesOf(error))].join("\n")
+
+const linesOf = (error: ConfigError.ConfigError): ReadonlyArray<string> => {
   switch (error._op) {
     case "And":
     case "Or":
-      return describeConfigError(error.left)
+      return [...linesOf(error.left), ...linesOf(error.right)]
     case "MissingData":
     case "InvalidData":
     case "SourceUnavailable":
     case "Unsupported":
-      return `${error.path.join("_")} ${error.message}`
+      return [`${error.path.join("_")} ${error.message}`]
   }
 }

@@ -37,7 +37,8 @@ const embedded = (settings: SettingsShape) =>
         Effect.map(loadOrMake(settings.dataDir), (credentials) => {
           const complete: SettingsShape = {
             ...settings,
-            bootstrapApiKey: settings.bootstrapApiKey ?? Redacted.make(credentials.admin_key),
+            bootstrapApiKeys:
+              settings.bootstrapApiKeys.length > 0 ? settings.bootstrapApiKeys : [Redacted.make(credentials.admin_key)],
             urlSigningSecrets:
               settings.urlSigningSecrets.length > 0
                 ? settings.urlSigningSecrets

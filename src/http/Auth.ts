@@ -25,12 +25,13 @@ const sha256 = (text: string) => hash("sha256", text, "buffer")
 /** Says whose a request with this Authorization header is, or refuses it. */
 export const makeAdmission = Effect.gen(function* () {
   const authenticator = yield* Authenticator
-  const { bootstrapApiKey } = yield* Settings
-  const adminHash = bootstrapApiKey === undefined ? undefined : sha256(Redacted.value(bootstrapApiKey))
+  const { bootstrapApiKeys } = yield* Settings
+  const adminHashes = bootstrapApiKeys.map((adminKey) => sha256(Redacted.value(adminKey)))
   return (authorization: string | undefined): Effect.Effect<Caller, ApiError> => {
     const key = /^Bearer +(\S{1,512}) *$/i.exec(authorization ?? "")?.[1]
     if (key === undefined) return Effect.fail(unauthorized)
-    if (adminHash !== undefined && timingSafeEqual(adminHash, sha256(key))) return Effect.succeed(new AdminCaller())
+    const keyHash = sha256(key)
+    if (adminHashes.some((adminHash) => timingSafeEqual(adminHash, keyHash))) return Effect.succeed(new AdminCaller())
     return translated(authenticator.authenticate(Redacted.make(key)))
   }
 })

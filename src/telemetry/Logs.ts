@@ -1,5 +1,6 @@
 import { Cause, FiberRefs, HashMap, Layer, Logger } from "effect"
 import type { SettingsShape } from "../Config.ts"
+import { nameOfLevel } from "../config/parse.ts"
 import { scrubber } from "./Scrub.ts"
 import { attributes, currentAnswer, type Subject, subjectOf } from "./Subject.ts"
 
@@ -46,7 +47,7 @@ const fieldsOf = ({ annotations, cause, context, date, logLevel, message }: Logg
   if (!Cause.isEmpty(cause)) faults.push(Cause.pretty(cause, { renderErrorCause: true }))
   return {
     time: date.toISOString(),
-    level: logLevel.label.toLowerCase(),
+    level: nameOfLevel(logLevel),
     message: args.filter(isText).map(String).join(" "),
     ...origin(context),
     ...Object.fromEntries(HashMap.toEntries(annotations)),
@@ -57,7 +58,7 @@ const fieldsOf = ({ annotations, cause, context, date, logLevel, message }: Logg
 /** One JSON object a line. */
 export const jsonLine = (fields: Fields): string => JSON.stringify(fields)
 
-/** For a person's eyes: `12:00:00.000 WARN message key=value`, and a fault on lines of its own. */
+/** For a person's eyes: `12:00:00.000 WARNING message key=value`, and a fault on lines of its own. */
 export const readableLine = ({ error, level, message, time, ...rest }: Fields): string => {
   const pairs = Object.entries(rest).map(
     ([key, value]) => ` ${key}=${typeof value === "string" ? value : JSON.stringify(value)}`,

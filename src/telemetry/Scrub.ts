@@ -17,7 +17,7 @@ const known = (settings: SettingsShape): ReadonlyArray<string> => {
         return [password, decodeURIComponent(password)]
       })
     : []
-  const others = [settings.bootstrapApiKey, settings.leaseIntrospection?.token, ...settings.urlSigningSecrets]
+  const others = [...settings.bootstrapApiKeys, settings.leaseIntrospection?.token, ...settings.urlSigningSecrets]
   return [...passwords, ...others.flatMap((secret) => (secret === undefined ? [] : [Redacted.value(secret)]))].filter(
     (secret) => secret.length >= 8,
   )

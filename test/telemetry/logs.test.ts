@@ -53,8 +53,16 @@ describe("log lines", () => {
 
   it("are readable on an embedded node", async () => {
     expect(await logged({}, Effect.logWarning("something").pipe(Effect.annotateLogs("key", "value")))).toEqual([
-      expect.stringMatching(/^\d\d:\d\d:\d\d\.\d{3} WARN something key=value\n$/),
+      expect.stringMatching(/^\d\d:\d\d:\d\d\.\d{3} WARNING something key=value\n$/),
     ])
+  })
+
+  it("name their level as LOG_LEVEL does", async () => {
+    const all = Effect.all([Effect.logDebug("x"), Effect.logInfo("x"), Effect.logWarning("x"), Effect.logError("x")])
+    const levels = (await logged(production, all)).map((line) => JSON.parse(line).level)
+    expect(levels).toEqual(["debug", "info", "warning", "error"])
+    for (const [index, level] of levels.entries())
+      expect(await logged({ LOG_LEVEL: level }, all)).toHaveLength(levels.length - index)
   })
 
   it("below the level are left out", async () => {
