@@ -3,7 +3,7 @@ import { mkdirSync } from "node:fs"
 import { join } from "node:path"
 import { blobFiles } from "../support/blobFiles.ts"
 import { type ProductNode, startNode } from "../support/node.ts"
-import { type PostgresServer, startPostgres } from "../support/postgres.ts"
+import { type PostgresOptions, type PostgresServer, startPostgres } from "../support/postgres.ts"
 import { privateDir, run } from "../support/processes.ts"
 import { type RedisServer, startRedis } from "../support/redis.ts"
 
@@ -24,8 +24,11 @@ export interface Plane {
   dispose(): Promise<void>
 }
 
-export const startPlane = async (extra: Record<string, string> = {}): Promise<Plane> => {
-  const [postgres, redis] = await Promise.all([startPostgres(), startRedis()])
+export const startPlane = async (
+  extra: Record<string, string> = {},
+  options: { readonly postgres?: PostgresOptions } = {},
+): Promise<Plane> => {
+  const [postgres, redis] = await Promise.all([startPostgres(options.postgres), startRedis()])
   const home = privateDir("plane")
   const dataDir = join(home.path, "data")
   mkdirSync(dataDir)
