@@ -4,6 +4,7 @@ import { SqlClient } from "@effect/sql/SqlClient"
 import { Context, Effect, flow, Layer, Option, Redacted } from "effect"
 import pg from "pg"
 import { ImpatientPool } from "./ImpatientPool.ts"
+import { sessionOptions } from "./sessionOptions.ts"
 import { sqlState } from "./sqlErrors.ts"
 import { changedResult } from "./WatchedClient.ts"
 
@@ -21,17 +22,6 @@ export const parseInt8 = (text: string): number | string => {
 const types: pg.CustomTypesConfig = {
   getTypeParser: ((oid: number, format?: "text" | "binary") =>
     oid === int8 ? parseInt8 : pg.types.getTypeParser(oid, format as "text")) as pg.CustomTypesConfig["getTypeParser"],
-}
-
-/**
- * Set for each session on the server's side, so that a vanished process holds no lock for long: probes after 3 s of
- * silence, and 9 s for data to be acknowledged.
- */
-const keepalives = {
-  tcp_keepalives_idle: 3,
-  tcp_keepalives_interval: 2,
-  tcp_keepalives_count: 3,
-  tcp_user_timeout: 9000,
 }
 
 const limits = { statement_timeout: 5000, lock_timeout: 3000, idle_in_transaction_session_timeout: 10_000 }
@@ -54,9 +44,7 @@ const makePool = (options: Options) => {
     keepAlive: true,
     keepAliveInitialDelayMillis: 3000,
     application_name: "artifact-plane",
-    options: Object.entries(keepalives)
-      .map(([name, value]) => `-c ${name}=${value}`)
-      .join(" "),
+    options: sessionOptions,
     types,
   }
   return options.patient === true

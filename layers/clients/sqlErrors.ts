@@ -8,10 +8,11 @@ export const unavailable =
   (cause: SqlError): Effect.Effect<never, DependencyUnavailable> =>
     Effect.fail(new DependencyUnavailable({ dependency: "postgres", operation, cause: cause.cause ?? cause }))
 
-/** The SQLSTATE of a fault, e.g. `23503` for a foreign key that points nowhere; PostgreSQL manual, appendix A. */
-export const sqlState = (error: SqlError): string | undefined => {
-  const cause = error.cause
-  return typeof cause === "object" && cause !== null && "code" in cause && typeof cause.code === "string"
+/** The SQLSTATE that a driver's error carries, e.g. `23503` for a foreign key that points nowhere; PostgreSQL manual, appendix A. */
+export const sqlStateOf = (cause: unknown): string | undefined =>
+  typeof cause === "object" && cause !== null && "code" in cause && typeof cause.code === "string"
     ? cause.code
     : undefined
-}
+
+/** `sqlStateOf` of a fault of the SQL client. */
+export const sqlState = (error: SqlError): string | undefined => sqlStateOf(error.cause)

@@ -1,10 +1,11 @@
 import { join } from "node:path"
-import { Layer } from "effect"
+import { Effect, Layer } from "effect"
 import { EventBus } from "../../services/EventBus.ts"
 import { QuotaCounters } from "../../services/QuotaCounters.ts"
 import type { SettingsShape } from "../../src/Config.ts"
 import { observe } from "../../src/telemetry/Dependencies.ts"
 import * as Postgres from "../clients/Postgres.ts"
+import { checkServer } from "../clients/ServerChecks.ts"
 import * as Redis from "../clients/Redis.ts"
 import * as Stream from "../EventBus/RedisStream.ts"
 import * as Migrations from "../migrations/Migrations.ts"
@@ -15,9 +16,10 @@ import { blobs, database } from "./Services.ts"
 
 /** Postgres, Redis, and S3 or a shared volume. Refuses a database whose schema is behind. */
 export const layer = (settings: SettingsShape, urls: NonNullable<SettingsShape["production"]>) => {
-  const postgres = Layer.effectDiscard(Migrations.check).pipe(
-    Layer.provideMerge(Postgres.layer({ url: urls.databaseUrl, poolSize: settings.databasePoolSize })),
-  )
+  const needed = settings.databasePoolSize + clusterConnections + otherConnections
+  const postgres = Layer.effectDiscard(
+    Effect.zipRight(checkServer({ url: urls.databaseUrl, needed }), Migrations.check),
+  ).pipe(Layer.provideMerge(Postgres.layer({ url: urls.databaseUrl, poolSize: settings.databasePoolSize })))
   const redis = Redis.layer({ url: urls.redisUrl })
   const bus = Stream.layer({ streamKey: settings.eventStreamKey, maxLength: settings.eventStreamMaxLength }).pipe(
     observe(EventBus, "redis"),
@@ -29,6 +31,9 @@ export const layer = (settings: SettingsShape, urls: NonNullable<SettingsShape["
     Layer.provide(Layer.merge(postgres, redis)),
   )
 }
+
+/** One that listens, and one a pool for a moment to ask whether the server lives. */
+const otherConnections = 3
 
 /** One for the shard locks, two for messages: apart from the requests' pool, so that load cannot cost a pod its shards. */
 const clusterConnections = 3

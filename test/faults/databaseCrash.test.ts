@@ -114,4 +114,25 @@ describe("a crash of Postgres", { timeout: 120_000 }, () => {
       { id: event, sequence: 1, published: true },
     ])
   })
+
+  it("loses no acknowledged artifact or delete where synchronous_commit is off", async () => {
+    await query("alter role postgres set synchronous_commit = off")
+    const [kept, deleted] = [artifactId(), artifactId()]
+    const states = () =>
+      query("select state from artifacts where id = any($1) order by array_position($1, id)", [[kept, deleted]])
+    try {
+      const published = (id: typeof kept) =>
+        Effect.flatMap(begin(id), () =>
+          Effect.flatMap(MetadataStore, (store) => store.commit(requestFor(caller, id, privately))),
+        )
+      await withStores(Effect.zipRight(published(deleted), published(kept)))
+      await crash()
+      expect(await states()).toEqual([{ state: "ready" }, { state: "ready" }])
+      await withStores(Effect.flatMap(MetadataStore, (store) => store.remove(caller, deleted, eventId())))
+      await crash()
+      expect(await states()).toEqual([{ state: "ready" }, { state: "deleted" }])
+    } finally {
+      await query("alter role postgres reset synchronous_commit")
+    }
+  })
 })

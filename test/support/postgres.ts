@@ -32,7 +32,8 @@ export interface PostgresServer {
 const NOBODY = 65_534
 const isRoot = process.getuid?.() === 0
 
-const answers = async (url: string): Promise<boolean> => {
+/** Whether a server answers there. */
+export const answers = async (url: string): Promise<boolean> => {
   const client = new Client({ connectionString: url, connectionTimeoutMillis: 2000 })
   client.on("error", () => {})
   try {

@@ -1,0 +1,103 @@
+import { Effect, Either, Logger, Redacted } from "effect"
+import { Client } from "pg"
+import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { checkServer, warningsOf } from "../../layers/clients/ServerChecks.ts"
+import { orNotRun } from "../support/backends.ts"
+import { startPgbouncer } from "../support/pgbouncer.ts"
+import { createDatabase, type PostgresServer, startPostgres } from "../support/postgres.ts"
+
+let server: PostgresServer | null = null
+
+beforeAll(async () => {
+  server = await orNotRun("Postgres", () => startPostgres())
+}, 120_000)
+afterAll(() => server?.dispose())
+
+/** What the check says of a server: its log lines, or why it refuses. */
+const check = async (url: string, needed = 10) => {
+  const lines: Array<string> = []
+  const logger = Logger.make(({ logLevel, message }) => void lines.push(`${logLevel.label} ${String(message)}`))
+  const outcome = await Effect.runPromise(
+    Effect.either(checkServer({ url: Redacted.make(url), needed })).pipe(
+      Effect.provide(Logger.replace(Logger.defaultLogger, logger)),
+    ),
+  )
+  return Either.isRight(outcome) ? lines : outcome.left
+}
+
+const sql = async (url: string, text: string) => {
+  const client = new Client({ connectionString: url })
+  await client.connect()
+  try {
+    await client.query(text)
+  } finally {
+    await client.end()
+  }
+}
+
+const sound = { synchronous_commit: "on", fsync: "on", full_page_writes: "on", connections: 97, taken: 5 }
+
+describe("an operator reads at start", { timeout: 120_000 }, () => {
+  it("nothing about a server with its defaults", async (context) => {
+    if (server === null) return context.skip()
+    expect(warningsOf(sound, 92)).toEqual([])
+    expect(await check(server.url)).toEqual([])
+  })
+
+  it("one line when acknowledged changes may be lost by a crash", async (context) => {
+    if (server === null) return context.skip()
+    const url = await createDatabase(server)
+    const line =
+      "synchronous_commit is off for this database or role. Commits and deletes of artifacts switch it on for themselves; claims, keys and quotas changed just before a crash of Postgres may be lost: set it to on."
+    await sql(url, `alter database ${new URL(url).pathname.slice(1)} set synchronous_commit = off`)
+    expect(await check(url)).toEqual([`WARN ${line}`])
+    for (const kept of ["local", "remote_write", "remote_apply"])
+      expect(warningsOf({ ...sound, synchronous_commit: kept }, 10)).toEqual([])
+  })
+
+  it("one line each when the server does not sync, writes no full pages, or has too few connections", async (context) => {
+    const weak = await orNotRun("Postgres", () =>
+      startPostgres({ settings: { fsync: "off", full_page_writes: "off", max_connections: 20 } }),
+    )
+    if (weak === null) return context.skip()
+    try {
+      expect(await check(weak.url, 18)).toEqual([
+        "WARN fsync is off: a crash of the machine can lose or corrupt acknowledged artifacts. Set fsync to on and restart Postgres.",
+        "WARN full_page_writes is off: a crash of the machine can corrupt the database. Set it to on, unless the file system writes whole pages.",
+        "WARN Postgres has 17 of 17 connections left, and this process may open 18: raise max_connections, or lower DATABASE_POOL_SIZE.",
+      ])
+    } finally {
+      await weak.dispose()
+    }
+  })
+
+  const refusal = {
+    _tag: "PoolerInTransactionMode",
+    message:
+      "DATABASE_URL leads through a pooler in transaction mode, which loses session settings, prepared statements and LISTEN: connect to Postgres itself, or to a pooler in session mode that lets the startup parameter `options` pass.",
+  }
+
+  it.each([
+    { mode: "transaction", ignoreOptions: false, ownDefault: false, refused: true },
+    { mode: "transaction", ignoreOptions: true, ownDefault: false, refused: true },
+    { mode: "session", ignoreOptions: true, ownDefault: false, refused: true },
+    // The database's own default hides that the options did not arrive: only whose session it is tells the modes apart.
+    { mode: "transaction", ignoreOptions: true, ownDefault: true, refused: true },
+    { mode: "session", ignoreOptions: true, ownDefault: true, refused: false },
+  ] as const)("a refusal of a pooler that keeps no session: %o", async (settings) => {
+    if (server === null) return
+    const database = await createDatabase(server)
+    const { pathname } = new URL(database)
+    if (settings.ownDefault) await sql(database, `alter database ${pathname.slice(1)} set jit = off`)
+    const direct = { port: server.port, url: database }
+    const pooler = await orNotRun("PgBouncer", () => startPgbouncer(direct, settings))
+    if (pooler === null) return
+    try {
+      const found = await check(pooler.url)
+      if (settings.refused) expect(found).toMatchObject(refusal)
+      else expect(found).toEqual([])
+    } finally {
+      await pooler.stop()
+    }
+  })
+})
