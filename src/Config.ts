@@ -25,17 +25,8 @@ export interface SettingsShape {
   /** Both set: a production node. Absent: embedded parts under `dataDir`. */
   readonly production: { readonly databaseUrl: Redacted.Redacted; readonly redisUrl: Redacted.Redacted } | undefined
   readonly databasePoolSize: number
-  /**
-   * This pod's address in the cluster; absent: a cluster of this one process. `kubernetes`: whose pods the runners are,
-   * so that the Kubernetes API says which of them live.
-   */
-  readonly runner:
-    | {
-        readonly host: string
-        readonly port: number
-        readonly kubernetes: { readonly namespace: string; readonly labelSelector: string } | undefined
-      }
-    | undefined
+  /** This pod's address in the cluster; `undefined`: a cluster of this one process. */
+  readonly runner: { readonly host: string; readonly port: number } | undefined
   readonly s3:
     | {
         readonly bucket: string
@@ -135,22 +126,14 @@ const runner = Config.all({
   production,
   host: optional("RUNNER_HOST", Parse.anyText),
   port: integer("RUNNER_PORT", 7946, 1, 65_535),
-  kubernetes: pair(
-    ["RUNNER_NAMESPACE", optional("RUNNER_NAMESPACE", Parse.anyText)],
-    ["RUNNER_SELECTOR", optional("RUNNER_SELECTOR", Parse.anyText)],
-  ),
 }).pipe(
-  Config.mapOrFail(({ host, kubernetes, port, production }) => {
+  Config.mapOrFail(({ host, port, production }) => {
     if (host === undefined) return Either.right(undefined)
     if (production === undefined)
       return Either.left(
         refuse("RUNNER_HOST", "needs DATABASE_URL and REDIS_URL: an embedded node is a cluster of one process"),
       )
-    return Either.right({
-      host,
-      port,
-      kubernetes: kubernetes && { namespace: kubernetes[0], labelSelector: kubernetes[1] },
-    })
+    return Either.right({ host, port })
   }),
 )
 

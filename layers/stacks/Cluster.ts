@@ -40,12 +40,13 @@ export const single = Sharding.layer.pipe(
 
 /**
  * This process as one of many, reached by the others at `runner.host:runner.port`, which is not authenticated. A pod
- * that does not answer is found dead by pings, or by the Kubernetes API where a selector says which pods are ours.
+ * that does not answer is found dead by pings; its duties move when its shard locks expire.
  */
-export const pods = ({ host, kubernetes, port }: NonNullable<SettingsShape["runner"]>) => {
-  const health = kubernetes
-    ? RunnerHealth.layerK8s(kubernetes).pipe(Layer.provide(NodeClusterSocket.layerK8sHttpClient))
-    : RunnerHealth.layerPing.pipe(Layer.provide(Runners.layerRpc), Layer.provide(NodeClusterSocket.layerClientProtocol))
+export const pods = ({ host, port }: NonNullable<SettingsShape["runner"]>) => {
+  const health = RunnerHealth.layerPing.pipe(
+    Layer.provide(Runners.layerRpc),
+    Layer.provide(NodeClusterSocket.layerClientProtocol),
+  )
   return SocketRunner.layer.pipe(
     Layer.provide([NodeClusterSocket.layerSocketServer, NodeClusterSocket.layerClientProtocol]),
     Layer.provide(health),

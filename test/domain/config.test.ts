@@ -90,7 +90,6 @@ describe("settings", () => {
       { RUNNER_HOST: "10.0.0.1" },
       "RUNNER_HOST needs DATABASE_URL and REDIS_URL: an embedded node is a cluster of one process",
     ],
-    [{ RUNNER_SELECTOR: "app=plane" }, "RUNNER_NAMESPACE is missing: RUNNER_NAMESPACE and RUNNER_SELECTOR go together"],
   ]
   for (const [environment, sentence] of refusals)
     it.effect(`${Object.keys(environment).join("+")}: ${sentence}`, () =>

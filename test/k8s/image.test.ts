@@ -136,8 +136,6 @@ if (scene !== null) {
         METRICS_PORT: String(await freePort()),
         RUNNER_PORT: String(await freePort()),
         RUNNER_HOST: "127.0.0.1",
-        // There is no Kubernetes API here: the only pod pings itself.
-        RUNNER_SELECTOR: "",
         DRAIN_DELAY_SECONDS: "0",
       })
       const node = await spawnRecorded(started.command, started.args, started.options)

@@ -41,7 +41,7 @@ describe.each(overlays)("overlay $name", (overlay) => {
   const fields = (container?.env ?? []).map(({ name, valueFrom }) => [name, valueFrom])
 
   it("is valid by the Kubernetes schemas, without an unknown field", async () => {
-    expect(overlay.documents.length).toBeGreaterThan(10)
+    expect(overlay.documents.length).toBeGreaterThanOrEqual(10)
     expect((await Promise.all(overlay.documents.map(faultsOf))).flat()).toEqual([])
   })
 
@@ -59,19 +59,12 @@ describe.each(overlays)("overlay $name", (overlay) => {
     const set = [...Object.keys(settings), ...fields.map(([name]) => String(name))]
     expect(set.filter((key) => !documented.has(key) && !foreign.has(key))).toEqual([])
 
-    expect(fields).toEqual([
-      ["RUNNER_HOST", { fieldRef: { fieldPath: "status.podIP" } }],
-      ["RUNNER_NAMESPACE", { fieldRef: { fieldPath: "metadata.namespace" } }],
-    ])
-    const read = await settingsOf({ ...settings, RUNNER_HOST: "10.1.2.3", RUNNER_NAMESPACE: "here" })
+    expect(fields).toEqual([["RUNNER_HOST", { fieldRef: { fieldPath: "status.podIP" } }]])
+    const read = await settingsOf({ ...settings, RUNNER_HOST: "10.1.2.3" })
     expect(read.production).toBeDefined()
     expect(read.s3?.bucket).toBe(settings["S3_BUCKET"])
     expect(read.host).toBe("0.0.0.0")
-    expect(read.runner).toEqual({
-      host: "10.1.2.3",
-      port: 7946,
-      kubernetes: { namespace: "here", labelSelector: settings["RUNNER_SELECTOR"] },
-    })
+    expect(read.runner).toEqual({ host: "10.1.2.3", port: 7946 })
   })
 
   it("opens the ports that the configuration names, under the names the rules use", () => {
@@ -104,13 +97,7 @@ describe.each(overlays)("overlay $name", (overlay) => {
   })
 
   it("means the node's pods, and no Job's, wherever pods are selected", () => {
-    const runners = Object.fromEntries(
-      String(settings["RUNNER_SELECTOR"])
-        .split(",")
-        .map((term) => term.split("=")),
-    )
     const selectors = [
-      runners,
       overlay.one("Deployment", "artifact-plane").spec.selector.matchLabels,
       overlay.one("Service", "artifact-plane").spec.selector,
       overlay.one("PodDisruptionBudget", "artifact-plane").spec.selector.matchLabels,
@@ -143,12 +130,28 @@ describe.each(overlays)("overlay $name", (overlay) => {
     ).not.toContain(7946)
   })
 
-  it("lets out what the node needs: names, its peers, Postgres, Redis, S3 and the Kubernetes API", () => {
-    const ports = overlay
-      .one("NetworkPolicy", "artifact-plane")
-      .spec.egress.flatMap((rule: { ports: ReadonlyArray<{ port: number }> }) => rule.ports.map(({ port }) => port))
+  it("lets out what the node needs by port alone, whoever answers there: names, Postgres, Redis and S3", () => {
+    type Rule = { readonly to?: object; readonly ports: ReadonlyArray<{ readonly port: number }> }
+    const policies = ["artifact-plane", "artifact-plane-migrate"].map((name): ReadonlyArray<Rule> => {
+      const { spec } = overlay.one("NetworkPolicy", name)
+      return spec.egress
+    })
+    const [node, migrate] = policies.map((rules) =>
+      rules.filter(({ to }) => to === undefined).flatMap(({ ports }) => ports.map(({ port }) => port)),
+    )
     const s3 = settings["S3_ENDPOINT"] === undefined ? 443 : Number(new URL(settings["S3_ENDPOINT"]).port)
-    expect(ports).toEqual(expect.arrayContaining([53, 7946, 5432, 6379, 443, 6443, s3]))
+    expect(new Set(node)).toEqual(new Set([53, 5432, 6379, 443, s3]))
+    expect(new Set(migrate)).toEqual(new Set([53, 5432]))
+    const narrowed = policies.flat().filter(({ to }) => to !== undefined)
+    expect(narrowed.map(({ ports }) => ports.map(({ port }) => port))).toEqual([[7946], [80], [4318]])
+  })
+
+  it("after a lost zone its nodes count for nothing, so that the other zones take its pods", () => {
+    const { topologySpreadConstraints } = overlay.one("Deployment", "artifact-plane").spec.template.spec
+    expect(topologySpreadConstraints.map(({ nodeTaintsPolicy }: Record<string, string>) => nodeTaintsPolicy)).toEqual([
+      "Honor",
+      "Honor",
+    ])
   })
 
   it("runs every pod without root, rights, or a writable root filesystem, from an image that has a version", () => {
@@ -159,7 +162,7 @@ describe.each(overlays)("overlay $name", (overlay) => {
         runAsUser: expect.any(Number),
         seccompProfile: { type: "RuntimeDefault" },
       })
-      expect(spec.automountServiceAccountToken, owner).toBe(owner === "Deployment artifact-plane")
+      expect(spec.automountServiceAccountToken, owner).toBe(false)
       for (const { image, resources, securityContext } of spec.containers) {
         expect(securityContext, owner).toEqual({
           allowPrivilegeEscalation: false,
@@ -184,11 +187,9 @@ describe.each(overlays)("overlay $name", (overlay) => {
     expect(maxReplicas).toBeGreaterThan(minReplicas)
   })
 
-  it("lets a pod read the pods of its namespace, and nothing else", () => {
-    expect(overlay.of("ClusterRole").concat(overlay.of("ClusterRoleBinding"))).toEqual([])
-    expect(overlay.of("Role")).toMatchObject([
-      { rules: [{ apiGroups: [""], resources: ["pods"], verbs: ["get", "list"] }] },
-    ])
+  it("gives no pod a right at the Kubernetes API", () => {
+    const kinds = ["ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"]
+    expect(kinds.flatMap((kind) => overlay.of(kind))).toEqual([])
   })
 
   it("migrates by the command that developers use, on the image that runs, before all else", () => {
@@ -237,9 +238,13 @@ if (kubectl !== null) {
     expect(runbook).toContain(`with ${maxReplicas} pods at most: ${pods} × ${each} + ${rest} = ${pods * each + rest},`)
   })
 
-  it("the local Redis evicts nothing, and the local S3 knows the node's key", () => {
+  it("the local Redis holds the stream, evicts nothing, and the local S3 knows the node's key", () => {
     const redis = local?.template("StatefulSet redis").spec.containers[0]?.args ?? []
     expect(redis[redis.indexOf("--maxmemory-policy") + 1]).toBe("noeviction")
+    // Bytes of the largest entry: names of 256 characters and ids of 200 stand in its payload twice.
+    const entryBytes = 3 * 1024
+    const memory = Number.parseInt(redis[redis.indexOf("--maxmemory") + 1] ?? "", 10) * 1024 ** 2
+    expect(Number(local?.settings()["EVENT_STREAM_MAXLEN"]) * entryBytes).toBeLessThan(memory * 0.75)
     const { identities } = JSON.parse(readFileSync(join(k8sDir, "overlays/local/s3.json"), "utf8"))
     expect(identities[0].credentials).toEqual([
       { accessKey: local?.settings()["AWS_ACCESS_KEY_ID"], secretKey: local?.settings()["AWS_SECRET_ACCESS_KEY"] },
