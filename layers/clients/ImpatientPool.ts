@@ -8,7 +8,7 @@ type Watched = InstanceType<ReturnType<typeof watchedBy>> & pg.PoolClient
  * A pool whose callers do not hang on a server that is away: a statement fails within two seconds, at once when the
  * server is known to be away. One that waits for a lock on a server that lives goes on waiting. After a failover the
  * connections to the former server are given up, see Watch. A standby is refused like a server that is away.
- * A statement whose result has other columns since it was prepared is asked once more, and its connection leaves the pool.
+ * A statement whose result has other columns since it was prepared is asked once more, and its connection leaves the pool; so is one that lost in a deadlock.
  * A caller who leaves lets its statement run to its end: nobody else gets the connection before.
  */
 export class ImpatientPool extends pg.Pool {

@@ -6,7 +6,7 @@ import pg from "pg"
 import { ImpatientPool } from "./ImpatientPool.ts"
 import { sessionOptions } from "./sessionOptions.ts"
 import { sqlState } from "./sqlErrors.ts"
-import { changedResult } from "./WatchedClient.ts"
+import { isWorthOnceMore } from "./WatchedClient.ts"
 
 const int8 = 20
 
@@ -58,11 +58,11 @@ const lossIsNoDefect = <A, E, R>(transaction: Effect.Effect<A, E, R>): Effect.Ef
     defect instanceof SqlError ? Option.some(Effect.fail(defect)) : Option.none(),
   )
 
-/** A transaction that met a migration is run once more, on another connection: see ImpatientPool. */
-const againWhenOutdated = <A, E, R>(transaction: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+/** A transaction is lost with a statement that is worth to be asked once more; all of it is then. */
+const onceMore = <A, E, R>(transaction: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.retry(transaction, {
     times: 1,
-    while: (error) => error instanceof SqlError && sqlState(error) === changedResult,
+    while: (error) => error instanceof SqlError && isWorthOnceMore(sqlState(error)),
   })
 
 /**
@@ -73,7 +73,7 @@ export const layer = (options: Options) =>
   Layer.map(pooled(options), (context) => {
     const client = Context.get(context, SqlClient)
     const { withTransaction } = client
-    Object.assign(client, { withTransaction: flow(withTransaction, lossIsNoDefect, againWhenOutdated) })
+    Object.assign(client, { withTransaction: flow(withTransaction, lossIsNoDefect, onceMore) })
     return context
   })
 

@@ -15,7 +15,12 @@ const youngMillis = 1000
 const readOnly = "25006"
 
 /** SQLSTATE of a prepared statement whose columns are others now: a newer release has migrated the schema meanwhile. */
-export const changedResult = "0A000"
+const changedResult = "0A000"
+/** SQLSTATE of the victim of a deadlock, as a migration can come to have with a statement that takes several locks. */
+const deadlock = "40P01"
+
+/** Nothing of what was refused so was carried out, and it may well succeed when it is asked once more. */
+export const isWorthOnceMore = (code: string | undefined): boolean => code === changedResult || code === deadlock
 
 /** What the watch does with a connection of its pool. */
 export interface Connection {
@@ -150,9 +155,9 @@ export const watchedBy = (watch: Watch, prepares: boolean) =>
       const name = prepares && typeof text === "string" && values?.length > 0 ? preparedName(text) : undefined
       if (name === undefined || typeof done !== "function") return super.query(...args)
       return super.query({ name, text, values }, ((error: Error | null, result: pg.QueryResult) => {
-        if (!(error instanceof pg.DatabaseError) || error.code !== changedResult) return done(error, result)
-        this.#outdated = true
-        // Nothing of the statement was carried out. A transaction is lost with it, and is its owner's to repeat.
+        if (!(error instanceof pg.DatabaseError) || !isWorthOnceMore(error.code)) return done(error, result)
+        if (error.code === changedResult) this.#outdated = true
+        // A transaction is lost with it, and is its owner's to repeat.
         if (this.getTransactionStatus() === "I") super.query(...args)
         else done(error, result)
       }) as () => void)

@@ -5,50 +5,24 @@ import * as SqlClient from "@effect/sql/SqlClient"
 import { Effect, Layer, Schema } from "effect"
 import { readFileSync } from "node:fs"
 import { join } from "node:path"
-
-interface Migration {
-  readonly id: number
-  readonly name: string
-  readonly statements: ReadonlyArray<string>
-}
+import type { Migration } from "./Migration.ts"
+import { lockedSession, migrateTo } from "./Migrator.ts"
 
 /** A migration's file stands beside this one. */
 const sqlFile = (name: string): string => readFileSync(join(import.meta.dirname, name), "utf8")
 
 /** Release 1.0.0 begins with the whole schema; what later releases change comes after it. */
-const migrations: ReadonlyArray<Migration> = [{ id: 1, name: "schema", statements: [sqlFile("schema.sql")] }]
-
-/** One number for all nodes: whoever migrates holds it. */
-const advisoryLock = 4_861_553
+export const migrations: ReadonlyArray<Migration> = [
+  { id: 1, name: "schema", kind: "transaction", statements: [sqlFile("schema.sql")] },
+]
 
 /** The database's schema is older than this program. */
 export class SchemaBehind extends Schema.TaggedError<SchemaBehind>()("SchemaBehind", { message: Schema.String }) {}
 
-/**
- * Brings the schema up to this program, all or nothing, in one transaction under an advisory lock: any number of nodes
- * may do it at once. Returns the names of what was applied now.
- */
-export const migrate = Effect.gen(function* () {
-  const sql = yield* SqlClient.SqlClient
-  return yield* sql.withTransaction(
-    Effect.gen(function* () {
-      yield* sql.unsafe("set local statement_timeout = 0")
-      yield* sql.unsafe("set local lock_timeout = 0")
-      yield* sql.unsafe(`select pg_advisory_xact_lock(${advisoryLock})`)
-      yield* sql.unsafe(`create table if not exists schema_migrations (
-        id integer primary key, name text not null, applied_at timestamptz not null default clock_timestamp())`)
-      const done = yield* sql<{ readonly id: number }>`select id from schema_migrations`
-      const missing = migrations.filter(({ id }) => !done.some((row) => row.id === id))
-      for (const { id, name, statements } of missing) {
-        for (const statement of statements) yield* sql.unsafe(statement)
-        yield* sql`insert into schema_migrations (id, name) values (${id}, ${name})`
-      }
-      return missing.map(({ id, name }) => `${String(id).padStart(4, "0")}_${name}`)
-    }),
-  )
-})
+/** Brings the schema up to this program: see migrateTo. */
+export const migrate = migrateTo(migrations)
 
-/** Held while the actor engine's tables are made; another number than the one above, which is taken on the way. */
+/** Held while the actor engine's tables are made; another number than the migrations have. */
 const engineLock = 4_861_554
 const engineTables = ["cluster_messages", "cluster_replies", "cluster_runners", "cluster_locks"]
 
@@ -58,12 +32,7 @@ const engineTables = ["cluster_messages", "cluster_replies", "cluster_runners", 
  */
 export const migrateEngine = Effect.scoped(
   Effect.gen(function* () {
-    const holder = yield* (yield* SqlClient.SqlClient).reserve
-    yield* holder.executeRaw("set statement_timeout = 0", [])
-    yield* holder.executeRaw("set lock_timeout = 0", [])
-    yield* Effect.acquireRelease(holder.executeRaw(`select pg_advisory_lock(${engineLock})`, []), () =>
-      Effect.ignore(holder.executeRaw(`select pg_advisory_unlock(${engineLock})`, [])),
-    )
+    yield* lockedSession(engineLock)
     yield* Layer.build(Layer.merge(SqlMessageStorage.layer, SqlRunnerStorage.layer)).pipe(
       Effect.provide(ShardingConfig.layer({ shardLockDisableAdvisory: true })),
     )

@@ -1,6 +1,6 @@
 import * as SqlClient from "@effect/sql/SqlClient"
 import { expect, it } from "@effect/vitest"
-import { Effect, Redacted } from "effect"
+import { Effect, Fiber, Redacted } from "effect"
 import pg from "pg"
 import { describe, inject } from "vitest"
 import * as Postgres from "../../layers/clients/Postgres.ts"
@@ -69,6 +69,25 @@ if (postgresUrl !== null)
           expect(turns).toBe(2)
           expect((yield* run("select id from things order by id")).rows).toEqual([{ id: 1 }, { id: 2 }])
         }).pipe(Effect.provide(pool))
+      }),
+    )
+
+    it.scopedLive("so is the victim of a deadlock: a migration may lock tables in another order", () =>
+      Effect.gen(function* () {
+        const { pool, run } = yield* scene
+        yield* run("create table more (id integer)")
+        yield* run("begin")
+        yield* run("lock table more in access exclusive mode")
+        const both = Effect.flatMap(
+          SqlClient.SqlClient,
+          (sql) => sql`select things.id from things left join more using (id) where things.id = ${1}`,
+        )
+        const reading = yield* Effect.fork(Effect.provide(both, pool))
+        // It holds the first table and waits for the second: after a second it looks for a deadlock, and gives in.
+        yield* Effect.sleep("500 millis")
+        yield* run("lock table things in access exclusive mode")
+        yield* run("commit")
+        expect(yield* Fiber.join(reading)).toEqual([{ id: 1 }])
       }),
     )
 

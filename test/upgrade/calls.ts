@@ -1,8 +1,5 @@
 import { randomUUID } from "node:crypto"
-import pg from "pg"
-import { afterAll, beforeAll, describe, expect, inject, it } from "vitest"
-import { type Answer, call, makeTenant, type Plane, publish, startPlane, type Tenant } from "../faults/plane.ts"
-import { freePort } from "../support/ports.ts"
+import { type Answer, call, type Plane, publish, type Tenant } from "../faults/plane.ts"
 import { sleep } from "../support/processes.ts"
 
 /** Opens an event stream, and leaves it once something came. */
@@ -16,7 +13,7 @@ const firstFrame = async (url: string, key: string): Promise<Answer> => {
 }
 
 /** Calls of every kind, over and over; each must be answered with 2xx. */
-const startCalls = (plane: Plane, tenant: Tenant) => {
+export const startCalls = (plane: Plane, tenant: Tenant) => {
   const { baseUrl } = plane.node()
   const project = `${baseUrl}/v1/projects/${tenant.project}`
   const admin = `${baseUrl}/v1/admin`
@@ -100,51 +97,3 @@ const startCalls = (plane: Plane, tenant: Tenant) => {
     },
   }
 }
-
-/** The node's last faults. */
-const errorsOf = (plane: Plane): string =>
-  plane
-    .node()
-    .logs()
-    .split("\n")
-    .filter((line) => line.includes('"level":"error"'))
-    .slice(-5)
-    .join("\n")
-
-if (inject("postgresUrl") !== null && inject("redisUrl") !== null)
-  describe("a schema that grows under a running node", () => {
-    let plane: Plane
-    beforeAll(async () => {
-      plane = await startPlane({ RUNNER_HOST: "127.0.0.1", RUNNER_PORT: String(await freePort()) })
-    }, 90_000)
-    afterAll(() => plane?.dispose())
-
-    it("every table gets one column more, and no call is refused", { timeout: 120_000 }, async () => {
-      const tenant = await makeTenant(plane.node().baseUrl, plane.adminKey)
-      const calls = startCalls(plane, tenant)
-      const db = new pg.Client({ connectionString: plane.postgres.url })
-      await db.connect()
-      try {
-        const { rows } = await db.query<{ name: string }>(
-          `select relname as name from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace order by 1`,
-        )
-        const tables = rows.map(({ name }) => name)
-        expect(tables).toEqual(expect.arrayContaining(["artifacts", "claims", "api_keys", "cluster_messages"]))
-        // Each connection of the pool has prepared what it asks often by then.
-        await sleep(3000)
-        const before = new Map(calls.done)
-        for (const table of tables) {
-          await db.query(`alter table ${table} add column spare text`)
-          await sleep(500)
-        }
-        // A key is cached for 2 s.
-        await sleep(3000)
-        await calls.stop()
-        expect(Object.fromEntries(calls.refused), errorsOf(plane)).toEqual({})
-        for (const [what, count] of calls.done) expect(count, what).toBeGreaterThan(before.get(what) ?? 0)
-        expect(calls.done.size).toBe(22)
-      } finally {
-        await db.end()
-      }
-    })
-  })
