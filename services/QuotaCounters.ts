@@ -54,6 +54,10 @@ export class QuotaCounters extends Context.Tag("services/QuotaCounters")<
     /** The books changed without an upload: bytes were freed by a delete, or the limit was changed. */
     readonly refund: (project: ProjectHandle, usage: Usage) => Effect.Effect<void, Fault>
     readonly usage: (project: ProjectHandle) => Effect.Effect<CounterReading, Fault>
+    /** The counters as they are, with the version of the usage they have; `undefined` when they are missing. */
+    readonly peek: (
+      project: ProjectHandle,
+    ) => Effect.Effect<(CounterReading & { readonly version: number }) | undefined, DependencyUnavailable>
     /**
      * Compares with the truth: takes it over when it is newer or when the counters claim a version Postgres has not
      * reached (it was restored), unless they moved on meanwhile. Reservations of live uploads stay. Returns the version

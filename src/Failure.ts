@@ -2,7 +2,7 @@ import { Cause, ConfigError, Console, Effect, Option } from "effect"
 import { describeConfigError } from "./Config.ts"
 
 /** One readable line for whatever ended the process; causes that could hold secrets are left out. */
-const describe = (error: unknown): string => {
+export const describeFailure = (error: unknown): string => {
   if (ConfigError.isConfigError(error)) return describeConfigError(error)
   if (typeof error !== "object" || error === null) return "The process ended by an unknown fault."
   const fault = error as Partial<Record<"_tag" | "message" | "reason" | "dependency" | "operation", string>>
@@ -27,7 +27,7 @@ export const reportFailure = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.E
       ? Effect.void
       : Console.error(
           Option.match(Cause.failureOption(cause), {
-            onSome: describe,
+            onSome: describeFailure,
             onNone: () => `The process ended by a defect: ${Cause.pretty(cause)}`,
           }),
         ),

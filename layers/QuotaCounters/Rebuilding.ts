@@ -108,6 +108,9 @@ export const rebuilding = (raw: RawCounters) =>
         const { version: _, ...reading } = yield* present(project, "QuotaCounters.usage", raw.read(project))
         return reading
       }),
+      peek: traced("QuotaCounters.peek")((project) =>
+        Effect.map(raw.read(project), (reading) => (reading === missing ? undefined : reading)),
+      ),
       rebuild: traced("QuotaCounters.rebuild")(function* (project) {
         const before = yield* raw.read(project)
         const snapshot = yield* projects.quotaSnapshot(project)

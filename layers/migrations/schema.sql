@@ -576,6 +576,22 @@ begin
     'record', (select artifact_record(a) from artifacts a where a.id = p_id), 'blob_key', own.blob_key, 'books', project_books(p_project, p_default_quota));
 end $$;
 
+-- Checking
+
+-- Makes the usage of a project what the sum of its ready artifacts is. Commits and deletes change it under the same lock,
+-- so none of them is half in the sum. Returns whether it differed; false for a project that is not there.
+create function recount_project(p_project text) returns boolean language plpgsql volatile as $$
+declare
+  bytes bigint;
+  items bigint;
+begin
+  perform 1 from projects where handle = p_project for no key update;
+  select coalesce(sum(size), 0), count(*) into bytes, items from artifacts where project = p_project and state = 'ready';
+  update projects set used_bytes = bytes, artifact_count = items, usage_version = usage_version + 1
+  where handle = p_project and (used_bytes, artifact_count) <> (bytes, items);
+  return found;
+end $$;
+
 -- The relay
 
 create function event_record(e events) returns jsonb language sql stable as $$

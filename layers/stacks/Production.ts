@@ -14,12 +14,19 @@ import * as Wakeup from "../Wakeup/Postgres.ts"
 import * as Cluster from "./Cluster.ts"
 import { blobs, database } from "./Services.ts"
 
-/** Postgres, Redis, and S3 or a shared volume. Refuses a database whose schema is behind. */
-export const layer = (settings: SettingsShape, urls: NonNullable<SettingsShape["production"]>) => {
+/**
+ * Postgres, Redis, and S3 or a shared volume. Refuses a database whose schema is behind. `patient`: statements take as
+ * long as they take.
+ */
+export const layer = (
+  settings: SettingsShape,
+  urls: NonNullable<SettingsShape["production"]>,
+  { patient = false }: { readonly patient?: boolean } = {},
+) => {
   const needed = settings.databasePoolSize + clusterConnections + otherConnections
   const postgres = Layer.effectDiscard(
     Effect.zipRight(checkServer({ url: urls.databaseUrl, needed }), Migrations.check),
-  ).pipe(Layer.provideMerge(Postgres.layer({ url: urls.databaseUrl, poolSize: settings.databasePoolSize })))
+  ).pipe(Layer.provideMerge(Postgres.layer({ url: urls.databaseUrl, poolSize: settings.databasePoolSize, patient })))
   const redis = Redis.layer({ url: urls.redisUrl })
   const bus = Stream.layer({ streamKey: settings.eventStreamKey, maxLength: settings.eventStreamMaxLength }).pipe(
     observe(EventBus, "redis"),

@@ -1,5 +1,6 @@
 import { Effect, Layer } from "effect"
 import { ActorMessages } from "../../services/ActorMessages.ts"
+import { Audit } from "../../services/Audit.ts"
 import { Authenticator } from "../../services/Authenticator.ts"
 import { BlobStore } from "../../services/BlobStore.ts"
 import { ClaimStore } from "../../services/ClaimStore.ts"
@@ -13,6 +14,7 @@ import { StoreGuard } from "../../services/StoreGuard.ts"
 import { Settings, type SettingsShape } from "../../src/Config.ts"
 import { observe } from "../../src/telemetry/Dependencies.ts"
 import * as Messages from "../ActorMessages/Postgres.ts"
+import * as Audits from "../Audit/Postgres.ts"
 import * as Authenticators from "../Authenticator/Postgres.ts"
 import * as BlobFiles from "../BlobStore/FileSystem.ts"
 import * as ClaimStores from "../ClaimStore/Postgres.ts"
@@ -43,6 +45,7 @@ export const database = (settings: SettingsShape) => {
     MetadataStores.layer(quota).pipe(observe(MetadataStore, "postgres")),
     Outboxes.layer.pipe(observe(Outbox, "postgres")),
     RemovalQueues.layer.pipe(observe(RemovalQueue, "postgres")),
+    Audits.layer.pipe(observe(Audit, "postgres")),
     StoreGuards.layer.pipe(observe(StoreGuard, "postgres")),
   ).pipe(Layer.provideMerge(Layer.mergeAll(Ids.layer, ContentHasher.layer, Layer.succeed(Settings, settings))))
 }

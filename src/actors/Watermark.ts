@@ -21,22 +21,27 @@ export const holdRemovals = (reason: string) =>
   })
 
 /**
- * The mark that the store carries, after it was held against the database. One that this database never made was made by
- * a newer state of it, which is lost: Postgres was restored, or failed over to a replica that lagged. Removals are held.
+ * What the store's mark says of the database. A mark that this database never made was made by a newer state of it, which
+ * is lost: Postgres was restored, or failed over to a replica that lagged. Changes nothing.
  */
-const checkedMark = Effect.gen(function* () {
+export const readMark = Effect.gen(function* () {
   const guard = yield* StoreGuard
   const text = yield* (yield* BlobStore).watermark
-  if (text === undefined) return undefined
+  if (text === undefined) return { _tag: "None" } as const
   const found = Option.getOrUndefined(decode(text))
-  if (found !== undefined && (yield* guard.knowsMark(found.mark))) return found.mark
-  yield* holdRemovals(
-    found === undefined
-      ? "the store's watermark cannot be read."
-      : `the store was marked at ${DateTime.formatIso(found.made_at)} by a newer state of the database ` +
-          `(event sequence ${found.sequence}; the one that runs has ${yield* guard.sequence}).`,
-  )
-  return undefined
+  if (found === undefined) return { _tag: "Doubt", reason: "the store's watermark cannot be read." } as const
+  if (yield* guard.knowsMark(found.mark)) return { _tag: "Known", mark: found.mark } as const
+  const reason =
+    `the store was marked at ${DateTime.formatIso(found.made_at)} by a newer state of the database ` +
+    `(event sequence ${found.sequence}; the one that runs has ${yield* guard.sequence}).`
+  return { _tag: "Doubt", reason } as const
+})
+
+/** The mark the store has, if there is no doubt about it; with one, removals are held. */
+const checkedMark = Effect.gen(function* () {
+  const found = yield* readMark
+  if (found._tag === "Doubt") yield* holdRemovals(found.reason)
+  return found._tag === "Known" ? found.mark : undefined
 })
 
 /** Holds the store against the database; returns why unknown objects must not be removed, if so. */

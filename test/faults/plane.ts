@@ -18,6 +18,8 @@ export interface Plane {
   /** Every object and every unfinished file of the store. */
   readonly blobs: () => Promise<ReadonlyArray<string>>
   readonly streamKey: string
+  /** The node's configuration. */
+  readonly env: Readonly<Record<string, string>>
   node(): ProductNode
   /** Starts the node again; `extra` changes its configuration for this start. */
   start(extra?: Record<string, string>): Promise<void>
@@ -52,6 +54,7 @@ export const startPlane = async (
     blobDir: join(dataDir, "blobs"),
     blobs: async () => blobFiles(dataDir),
     streamKey: env.EVENT_STREAM_KEY,
+    env,
     node: () => node,
     start: async (changes = {}) => {
       node = await startNode({ env: { ...env, ...changes } })

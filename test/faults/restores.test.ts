@@ -3,6 +3,7 @@ import { Client } from "pg"
 import { Redis } from "ioredis"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { sleep } from "../support/processes.ts"
+import { doctor, examined } from "./doctor.ts"
 import { makeTenant, type Plane, publish, startPlane, type Tenant } from "./plane.ts"
 
 /** A day is a second here, and so is everything else. */
@@ -46,7 +47,7 @@ describe.each([
   }, 120_000)
   afterAll(() => plane?.dispose())
 
-  it("costs no object of what was acknowledged since, before an operator's word", { timeout: 120_000 }, async () => {
+  it("costs no object of what was acknowledged since, before an operator's word", { timeout: 300_000 }, async () => {
     const tenant = await makeTenant(plane.node().baseUrl, plane.adminKey)
     const before = await publishSome(plane, tenant, 1)
     await sleep(2500)
@@ -64,7 +65,26 @@ describe.each([
     }
     await plane.start()
     await sleep(8000)
-    const stored = (await plane.blobs()).map((key) => key.split("/").at(-1))
-    expect([...before, ...since].filter((id) => !stored.includes(id))).toEqual([])
+    const missing = async () => {
+      const stored = (await plane.blobs()).map((key) => key.split("/").at(-1))
+      return [...before, ...since].filter((id) => !stored.includes(id))
+    }
+    expect(await missing()).toEqual([])
+    expect(plane.node().logs()).toContain("Objects that the database does not know are not removed from now on")
+
+    const { code, kinds, report } = await examined(plane.env)
+    expect(code).toBe(1)
+    expect(kinds).toContain("removals_held")
+    const unknown = report.findings.filter(({ kind }) => kind === "object_unknown")
+    expect(unknown.map((one) => String(one["blob_key"]).split("/").at(-1)).sort()).toEqual([...since].sort())
+
+    expect(await doctor(plane.env, "--accept-restore")).toMatchObject({
+      code: 0,
+      stdout: expect.stringContaining("Accepted."),
+    })
+    const until = Date.now() + 30_000
+    while ((await missing()).length < since.length && Date.now() < until) await sleep(200)
+    expect([...(await missing())].sort()).toEqual([...since].sort())
+    expect((await examined(plane.env)).kinds.filter((kind) => kind !== "events_unknown")).toEqual([])
   })
 })

@@ -9,7 +9,7 @@ import { type RedisServer, startRedis } from "../support/redis.ts"
 
 const root = join(import.meta.dirname, "../..")
 
-describe("a pod with a store of its own", { timeout: 120_000 }, () => {
+describe("a pod with a store of its own", { timeout: 300_000 }, () => {
   let postgres: PostgresServer
   let redis: RedisServer
   let home: PrivateDir
@@ -30,7 +30,7 @@ describe("a pod with a store of its own", { timeout: 120_000 }, () => {
     BOOTSTRAP_API_KEY: `mbx_${"0".repeat(64)}`,
     URL_SIGNING_SECRET: randomBytes(32).toString("hex"),
   })
-  const started = (folder: string) => startNode({ env: environment(folder), readyWithinMs: 30_000 })
+  const started = (folder: string) => startNode({ env: environment(folder), readyWithinMs: 120_000 })
   const ended = async (nodes: ReadonlyArray<PromiseSettledResult<ProductNode>>) => {
     await Promise.all(nodes.map((node) => (node.status === "fulfilled" ? node.value.stop() : undefined)))
     return nodes.flatMap((node) => (node.status === "rejected" ? [String(node.reason)] : []))

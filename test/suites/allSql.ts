@@ -1,3 +1,4 @@
+import { auditSuite } from "./Audit.ts"
 import { authenticatorSuite } from "./Authenticator.ts"
 import { claimStoreSuite } from "./ClaimStore.ts"
 import type { SqlLayer, SuiteOptions } from "./fixtures.ts"
@@ -12,6 +13,7 @@ import { storeGuardSuite } from "./StoreGuard.ts"
 /** The suites of all services that stand on one database, each over a build of the layer of its own. */
 export const sqlSuites = (name: string, subject: SqlLayer, options: SuiteOptions) => {
   projectStoreSuite(name, subject, options)
+  auditSuite(name, subject)
   authenticatorSuite(name, subject)
   claimStoreSuite(name, subject, options)
   leaseVerifierSuite(name, subject)

@@ -3,6 +3,7 @@ import { Lineage } from "../../src/domain/Artifact.ts"
 import { Claim } from "../../src/domain/Claim.ts"
 import { type ArtifactId, ProjectHandle, Sha256 } from "../../src/domain/Ids.ts"
 import { type Permission, Principal, ProjectCaller } from "../../src/domain/Principal.ts"
+import type { Audit } from "../../services/Audit.ts"
 import { Authenticator } from "../../services/Authenticator.ts"
 import { ClaimStore } from "../../services/ClaimStore.ts"
 import { Ids } from "../../services/Ids.ts"
@@ -16,6 +17,7 @@ import type { StoreGuard } from "../../services/StoreGuard.ts"
 
 /** Everything that stands on one database, and the ids it needs. */
 export type SqlServices =
+  | Audit
   | Authenticator
   | ClaimStore
   | Ids

@@ -1,4 +1,5 @@
 import { Layer } from "effect"
+import * as AuditMemory from "../../layers/Audit/Memory.ts"
 import * as AuthenticatorMemory from "../../layers/Authenticator/Memory.ts"
 import * as ClaimStoreMemory from "../../layers/ClaimStore/Memory.ts"
 import * as MemoryDatabase from "../../layers/clients/Memory.ts"
@@ -11,6 +12,7 @@ import * as ProjectDutiesMemory from "../../layers/ProjectDuties/Memory.ts"
 import * as ProjectStoreMemory from "../../layers/ProjectStore/Memory.ts"
 import * as RemovalQueueMemory from "../../layers/RemovalQueue/Memory.ts"
 import * as StoreGuardMemory from "../../layers/StoreGuard/Memory.ts"
+import { auditSuite } from "./Audit.ts"
 import { authenticatorSuite } from "./Authenticator.ts"
 import { claimStoreSuite } from "./ClaimStore.ts"
 import { contentHasherSuite } from "./ContentHasher.ts"
@@ -26,6 +28,7 @@ import { storeGuardSuite } from "./StoreGuard.ts"
 const quota = { defaultQuotaBytes: 5_000 }
 
 const memory = Layer.mergeAll(
+  AuditMemory.layer,
   AuthenticatorMemory.layer,
   ClaimStoreMemory.layer,
   LeaseVerifierMemory.layer,
@@ -42,6 +45,7 @@ const concurrent = { concurrent: true }
 idsSuite("Random", IdsRandom.layer)
 contentHasherSuite("NodeCrypto", NodeCrypto.layer)
 projectStoreSuite("Memory", memory, concurrent)
+auditSuite("Memory", memory)
 authenticatorSuite("Memory", memory)
 claimStoreSuite("Memory", memory, concurrent)
 leaseVerifierSuite("Memory", memory)

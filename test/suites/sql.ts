@@ -1,4 +1,5 @@
 import { Effect, Layer, Redacted } from "effect"
+import * as Audit from "../../layers/Audit/Postgres.ts"
 import * as Authenticator from "../../layers/Authenticator/Postgres.ts"
 import * as ClaimStore from "../../layers/ClaimStore/Postgres.ts"
 import * as Embedded from "../../layers/clients/Embedded.ts"
@@ -18,6 +19,7 @@ const quota = { defaultQuotaBytes: 5_000 }
 
 /** Every service of one database; bring a migrated SqlClient. */
 const services = Layer.mergeAll(
+  Audit.layer,
   Authenticator.layer,
   ClaimStore.layer,
   Claims.layer,
