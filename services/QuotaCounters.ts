@@ -27,7 +27,8 @@ export class QuotaCounters extends Context.Tag("services/QuotaCounters")<
   {
     /**
      * Makes the upload's reservation at least `need` bytes and, while there is room, up to `want`; returns the bytes
-     * it now holds in total. Never shrinks one. Refused (and unchanged) when not even `need` fits. `superseded` names
+     * it now holds in total. Never shrinks one. Refused (and unchanged) when not even `need` fits, by counters that were
+     * compared with the books at most 2 s ago. `superseded` names
      * an upload that this one replaces: its reservation ends in the same step, also when this one is refused.
      */
     readonly reserve: (
@@ -59,9 +60,9 @@ export class QuotaCounters extends Context.Tag("services/QuotaCounters")<
       project: ProjectHandle,
     ) => Effect.Effect<(CounterReading & { readonly version: number }) | undefined, DependencyUnavailable>
     /**
-     * Compares with the truth: takes it over when it is newer or when the counters claim a version Postgres has not
-     * reached (it was restored), unless they moved on meanwhile. Reservations of live uploads stay. Returns the version
-     * of the books compared with.
+     * Compares with the truth: takes it over when it is newer, once the words of commits had 1 s to arrive, or when the
+     * counters claim figures Postgres never had (it was restored), unless they moved on meanwhile. Reservations of live
+     * uploads stay. Returns the version of the books compared with.
      */
     readonly rebuild: (project: ProjectHandle) => Effect.Effect<number, Fault>
     readonly ping: Effect.Effect<void, DependencyUnavailable>

@@ -1,4 +1,4 @@
-import { Effect } from "effect"
+import { Cache, Duration, Effect, Exit, Schedule } from "effect"
 import type { ProjectHandle } from "../../src/domain/Ids.ts"
 import { QuotaExceeded, type Usage } from "../../src/domain/Quota.ts"
 import { ProjectStore, type QuotaSnapshot } from "../../services/ProjectStore.ts"
@@ -50,6 +50,11 @@ export interface RawCounters {
   readonly ping: Effect.Effect<void, DependencyUnavailable>
 }
 
+/** How long a pod's word of a commit may take before it counts as lost, as for commits that wait in `early`. */
+const wordTimeout = "1 second"
+/** How long a comparison with Postgres stands, so that refusals in a full project cost Postgres next to nothing. */
+const comparisonTtl = Duration.seconds(2)
+
 /** Makes counters that rebuild themselves from the truth whenever they are missing. */
 export const rebuilding = (raw: RawCounters) =>
   Effect.gen(function* () {
@@ -73,6 +78,45 @@ export const rebuilding = (raw: RawCounters) =>
       return round(5)
     }
 
+    /** Whether the words of all commits and deletes up to `version` arrive in time. */
+    const caughtUp = (project: ProjectHandle, version: number) => {
+      const arrived = Effect.map(raw.read(project), (counters) => counters !== missing && counters.version >= version)
+      const waiting = Schedule.spaced("50 millis").pipe(Schedule.upTo(wordTimeout))
+      return Effect.zipRight(Effect.repeat(arrived, { until: (yes) => yes, schedule: waiting }), arrived)
+    }
+
+    /**
+     * Compares the counters with Postgres and takes its figures over where they differ. Words of commits that are on
+     * their way are waited for first: figures that include a commit whose reservation still stands would count it twice.
+     */
+    const compare = Effect.fnUntraced(function* (project: ProjectHandle) {
+      const before = yield* raw.read(project)
+      const snapshot = yield* projects.quotaSnapshot(project)
+      const { limitBytes, usedBytes, version } = snapshot.usage
+      if (before === missing) {
+        yield* raw.load(project, snapshot, undefined)
+        return { version, changed: true }
+      }
+      if (before.version < version) {
+        if (!(yield* caughtUp(project, version))) yield* raw.load(project, snapshot, undefined)
+        return { version, changed: true }
+      }
+      // Read after the counters: a version they claim and Postgres has not reached, or has reached with other figures,
+      // means that Postgres was restored. A caller that was paused in between finds the counters moved on, and takes
+      // nothing back.
+      const restored = before.version > version || before.usedBytes !== usedBytes || before.limitBytes !== limitBytes
+      if (restored) yield* raw.load(project, snapshot, before.version)
+      return { version, changed: restored }
+    })
+
+    /** By project: whether the latest comparison changed the counters. Callers at once share one, whoever leaves. */
+    const comparisons = yield* Cache.makeWith({
+      capacity: 1000,
+      lookup: (project: ProjectHandle) =>
+        Effect.uninterruptible(Effect.map(compare(project), ({ changed }) => changed)),
+      timeToLive: (exit) => (Exit.isSuccess(exit) ? comparisonTtl : Duration.zero),
+    })
+
     const reserve = (operation: string) =>
       traced(operation)(function* (
         project: ProjectHandle,
@@ -81,7 +125,10 @@ export const rebuilding = (raw: RawCounters) =>
       ) {
         const { need, superseded } = request
         const want = Math.max(need, request.want)
-        const answer = yield* present(project, operation, raw.reserve(project, uploadId, need, want, superseded))
+        const ask = present(project, operation, raw.reserve(project, uploadId, need, want, superseded))
+        const first = yield* ask
+        if (first._tag === "Granted") return first.bytes
+        const answer = (yield* comparisons.get(project)) ? yield* ask : first
         if (answer._tag === "Granted") return answer.bytes
         const { limitBytes, usedBytes, reservedBytes } = answer
         return yield* new QuotaExceeded({ limitBytes, usedBytes, reservedBytes, requestedBytes: need })
@@ -112,13 +159,7 @@ export const rebuilding = (raw: RawCounters) =>
         Effect.map(raw.read(project), (reading) => (reading === missing ? undefined : reading)),
       ),
       rebuild: traced("QuotaCounters.rebuild")(function* (project) {
-        const before = yield* raw.read(project)
-        const snapshot = yield* projects.quotaSnapshot(project)
-        // Read after the counters: a version they claim and Postgres has not reached means Postgres was restored. A
-        // caller that was paused in between finds the counters moved on, and takes nothing back.
-        const restored = before !== missing && before.version > snapshot.usage.version
-        yield* raw.load(project, snapshot, restored ? before.version : undefined)
-        return snapshot.usage.version
+        return (yield* compare(project)).version
       }),
       ping: raw.ping,
     })

@@ -23,15 +23,17 @@ export const deleteArtifact = traced("delete")(function* (caller: ProjectCaller,
   const quota = yield* QuotaCounters
   const wakeup = yield* Wakeup
   yield* concerning({ project: caller.project, artifactId: id })
-  const { blobKey, usage } = yield* metadata.remove(caller, id, yield* (yield* Ids).event).pipe(Effect.uninterruptible)
-  const removal = blobKey === undefined ? Effect.void : removed(blobKey)
-  if (usage === undefined) return yield* removal
-  yield* Effect.logDebug("deleted")
-  yield* wakeup.ring
-  // Side by side, so that a Redis that is away does not hold up what needs none; reconciliation makes up for it.
-  const removing = yield* Effect.fork(removal)
-  yield* Effect.ignoreLogged(quota.refund(caller.project, usage))
-  return yield* Fiber.join(removing)
+  const { blobKey, refunding } = yield* Effect.gen(function* () {
+    const { blobKey, usage } = yield* metadata.remove(caller, id, yield* (yield* Ids).event)
+    if (usage === undefined) return { blobKey, refunding: undefined }
+    yield* Effect.logDebug("deleted")
+    yield* wakeup.ring
+    // Not part of the request: the counters hear of it also when the caller does not stay.
+    return { blobKey, refunding: yield* Effect.forkDaemon(Effect.ignoreLogged(quota.refund(caller.project, usage))) }
+  }).pipe(Effect.uninterruptible)
+  // A Redis that is away does not hold up what needs none: the counters ask for the usage before they refuse.
+  if (blobKey !== undefined) yield* removed(blobKey)
+  if (refunding !== undefined) yield* Fiber.join(refunding)
 })
 
 /** The object is gone for certain, or `DependencyUnavailable` after the patience. */

@@ -1,11 +1,11 @@
 import { expect, type Vitest } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Fiber } from "effect"
 import type { MemoryDatabase } from "../../layers/clients/Memory.ts"
 import type { ProjectStore } from "../../services/ProjectStore.ts"
 import { QuotaCounters } from "../../services/QuotaCounters.ts"
 import { Usage } from "../../src/domain/Quota.ts"
 import { freshProject, refusal } from "./fixtures.ts"
-import { ask, books, usage } from "./quotaScene.ts"
+import { ask, books, lookUps, usage } from "./quotaScene.ts"
 
 /** How counters follow the books of Postgres, which reach them late, out of order or not at all. */
 export const quotaBooks = (it: Vitest.MethodsNonLive<QuotaCounters | ProjectStore | MemoryDatabase, true>) => {
@@ -38,12 +38,16 @@ export const quotaBooks = (it: Vitest.MethodsNonLive<QuotaCounters | ProjectStor
         for (const id of ids) yield* ask(project, id, 30)
         const after = [30, 60, 90].map((used) => books(project, { used }))
         const figures = yield* Effect.all(after)
+        // Who is refused asks for the books while the words of these commits are still on their way.
+        const refused: Array<Fiber.Fiber<string, unknown>> = []
         for (const index of order) {
+          refused.push(yield* Effect.fork(refusal(ask(project, `d${index}`, 11))))
+          yield* Effect.sleep("20 millis")
           yield* counters.commit(project, ids[index] ?? "", figures[index] ?? (yield* books(project, {})))
           const { reservedBytes, usedBytes } = yield* usage(project)
           expect(usedBytes + reservedBytes).toBe(90)
-          expect(yield* refusal(ask(project, "d", 11))).toBe("QuotaExceeded")
         }
+        for (const fiber of refused) expect(yield* Fiber.join(fiber)).toBe("QuotaExceeded")
         expect(yield* usage(project)).toEqual({ usedBytes: 90, reservedBytes: 0, limitBytes: 100 })
       }
     }),
@@ -100,6 +104,53 @@ export const quotaBooks = (it: Vitest.MethodsNonLive<QuotaCounters | ProjectStor
       const { version } = yield* books(project, {})
       expect(yield* counters.rebuild(project)).toBe(version)
       expect(yield* usage(project)).toEqual({ usedBytes: 50, reservedBytes: 20, limitBytes: 100 })
+    }),
+  )
+
+  it.effect("nobody is refused for room that was freed while the counters did not hear of it", () =>
+    Effect.gen(function* () {
+      const counters = yield* QuotaCounters
+      const project = yield* freshProject(100)
+      yield* ask(project, "a", 90)
+      yield* counters.commit(project, "a", yield* books(project, { used: 90 }))
+      yield* books(project, { used: 20 })
+      expect(yield* refusal(ask(project, "b", 81))).toBe("QuotaExceeded")
+      expect(yield* ask(project, "b", 80)).toBe(80)
+      expect(yield* usage(project)).toEqual({ usedBytes: 20, reservedBytes: 80, limitBytes: 100 })
+    }),
+  )
+
+  it.effect("nor for the figures of a Postgres that was restored since, whatever its version is now", () =>
+    Effect.gen(function* () {
+      const counters = yield* QuotaCounters
+      for (const ahead of [7, 1]) {
+        const project = yield* freshProject(100)
+        const real = yield* books(project, { used: 50 })
+        yield* counters.refund(project, new Usage({ ...real, usedBytes: 90, version: real.version + ahead }))
+        yield* books(project, { used: 10 })
+        expect(yield* ask(project, "b", 90)).toBe(90)
+        expect(yield* usage(project)).toEqual({ usedBytes: 10, reservedBytes: 90, limitBytes: 100 })
+      }
+    }),
+  )
+
+  it.effect("a full project's refusals ask for the books once in two seconds, at once and after one another", () =>
+    Effect.gen(function* () {
+      const counters = yield* QuotaCounters
+      const project = yield* freshProject(100)
+      yield* counters.refund(project, yield* books(project, { used: 100 }))
+      const asked = yield* lookUps
+      const before = asked(project)
+      const refuse = Effect.map(refusal(ask(project, "a", 1)), (tag) => expect(tag).toBe("QuotaExceeded"))
+      yield* Effect.all(
+        Array.from({ length: 50 }, () => refuse),
+        { concurrency: 50 },
+      )
+      yield* Effect.replicateEffect(refuse, 20)
+      expect(asked(project) - before).toBe(1)
+      yield* Effect.sleep("2100 millis")
+      yield* refuse
+      expect(asked(project) - before).toBe(2)
     }),
   )
 

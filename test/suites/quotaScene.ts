@@ -1,8 +1,8 @@
-import { Effect, Layer } from "effect"
+import { Context, Effect, Layer } from "effect"
 import * as MemoryDatabaseLayer from "../../layers/clients/Memory.ts"
 import * as ProjectStoreMemory from "../../layers/ProjectStore/Memory.ts"
 import { MemoryDatabase } from "../../layers/clients/Memory.ts"
-import type { ProjectStore } from "../../services/ProjectStore.ts"
+import { ProjectStore } from "../../services/ProjectStore.ts"
 import { QuotaCounters } from "../../services/QuotaCounters.ts"
 import { ArtifactId, type ProjectHandle } from "../../src/domain/Ids.ts"
 import { Usage } from "../../src/domain/Quota.ts"
@@ -49,7 +49,17 @@ export const ask = (project: ProjectHandle, upload: string, need: number, want =
 
 export const usage = (project: ProjectHandle) => Effect.flatMap(QuotaCounters, (counters) => counters.usage(project))
 
+/** How often the books of each project were read. */
+const reads = new Map<string, number>()
+export const lookUps = Effect.sync(() => (project: ProjectHandle) => reads.get(project) ?? 0)
+
 /** The truth the counters are held against: books and pending rows in memory. */
-export const truth = ProjectStoreMemory.layer({ defaultQuotaBytes: 100 }).pipe(
-  Layer.provideMerge(MemoryDatabaseLayer.layer),
-)
+export const truth = Layer.map(ProjectStoreMemory.layer({ defaultQuotaBytes: 100 }), (context) => {
+  const store = Context.get(context, ProjectStore)
+  const quotaSnapshot: typeof store.quotaSnapshot = (handle) =>
+    Effect.suspend(() => {
+      reads.set(handle, (reads.get(handle) ?? 0) + 1)
+      return store.quotaSnapshot(handle)
+    })
+  return Context.make(ProjectStore, { ...store, quotaSnapshot })
+}).pipe(Layer.provideMerge(MemoryDatabaseLayer.layer))
