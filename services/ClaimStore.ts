@@ -3,6 +3,7 @@ import type { Claim, ClaimSuperseded, LeaseInvalid, LeaseLost } from "../src/dom
 import type { ProjectHandle } from "../src/domain/Ids.ts"
 import type { ProjectNotFound } from "../src/domain/Project.ts"
 import type { Principal } from "../src/domain/Principal.ts"
+import type { Pruned, PruneStep } from "./Pruning.ts"
 import type { DependencyUnavailable } from "./Unavailable.ts"
 
 /**
@@ -40,7 +41,12 @@ export class ClaimStore extends Context.Tag("services/ClaimStore")<
     }) => Effect.Effect<void, LeaseInvalid | LeaseLost | DependencyUnavailable>
     /** Ends whatever claim the job has; idempotent. */
     readonly releaseJob: (project: ProjectHandle, jobId: string) => Effect.Effect<void, DependencyUnavailable>
-    /** Forgets tokens whose claim ended more than 24 h ago; returns how many. */
-    readonly prune: Effect.Effect<number, DependencyUnavailable>
+    /** Forgets tokens whose claim ended more than 24 h ago. */
+    readonly pruneTokens: (step: PruneStep) => Effect.Effect<Pruned, DependencyUnavailable>
+    /**
+     * Forgets claims that were taken and ended more than `retentionSeconds` ago, which is more than 24 h. The attempt of
+     * a forgotten claim stays known: it and all lower ones are ClaimSuperseded for ever.
+     */
+    readonly pruneClaims: (retentionSeconds: number, step: PruneStep) => Effect.Effect<Pruned, DependencyUnavailable>
   }
 >() {}

@@ -1,6 +1,7 @@
 import { Context, type Effect } from "effect"
 import type { ProjectCaller } from "../src/domain/Principal.ts"
 import type { SourceEvent } from "../src/domain/SourceEvent.ts"
+import type { Pruned, PruneStep } from "./Pruning.ts"
 import type { DependencyUnavailable } from "./Unavailable.ts"
 
 export interface OutboxState {
@@ -56,8 +57,8 @@ export class Outbox extends Context.Tag("services/Outbox")<
      * is at least `top`. Idempotent. A place that a published event has here is not given away.
      */
     readonly raise: (top: number, standing: Published) => Effect.Effect<void, DependencyUnavailable>
-    /** Removes events appended more than `retentionSeconds` ago, never unpublished ones; returns how many. */
-    readonly prune: (retentionSeconds: number) => Effect.Effect<number, DependencyUnavailable>
+    /** Removes events appended more than `retentionSeconds` ago, never unpublished ones. */
+    readonly prune: (retentionSeconds: number, step: PruneStep) => Effect.Effect<Pruned, DependencyUnavailable>
     /** How many events wait for the stream, and since how many seconds the oldest does. */
     readonly lag: Effect.Effect<{ readonly rows: number; readonly seconds: number }, DependencyUnavailable>
   }

@@ -58,6 +58,8 @@ export interface SettingsShape {
   readonly eventStreamKey: string
   readonly eventStreamMaxLength: number
   readonly eventRetentionSeconds: number
+  /** How long an ended claim stays known in full. */
+  readonly claimRetentionSeconds: number
   readonly sweepSeconds: number
   readonly abandonedAfterSeconds: number
   readonly orphanSweepSeconds: number
@@ -223,6 +225,8 @@ const settings = Config.all({
   eventStreamKey: text("EVENT_STREAM_KEY", "mobius:source-events"),
   eventStreamMaxLength: integer("EVENT_STREAM_MAXLEN", 1_000_000, 1000),
   eventRetentionSeconds: integer("EVENT_RETENTION", 7 * 86_400, 60),
+  // Longer than the 24 h for which a token still fetches an earlier answer.
+  claimRetentionSeconds: integer("CLAIM_RETENTION", 7 * 86_400, 2 * 86_400),
   sweepSeconds: integer("SWEEP_SECONDS", 10, 1, 60),
   abandonedAfterSeconds: integer("ABANDONED_AFTER_SECONDS", 45, 1, 3600),
   orphanSweepSeconds: integer("ORPHAN_SWEEP_SECONDS", 900, 1, 3600),

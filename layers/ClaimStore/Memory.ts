@@ -13,9 +13,10 @@ import {
   isLive,
   jobKey,
   MemoryDatabase,
+  pruneMap,
   tokenMemoryMillis,
 } from "../clients/Memory.ts"
-import { spanned, traced } from "../../src/telemetry/Spans.ts"
+import { traced } from "../../src/telemetry/Spans.ts"
 
 interface Use {
   readonly project: string
@@ -58,19 +59,16 @@ export const layer = Layer.effect(
             const expiresAt = now + leaseSeconds * 1_000
             const answer = (renewed: boolean) => Effect.succeed({ token, expiresAt: instant(expiresAt), renewed })
             const held = state.claims.get(key)
-            if (held !== undefined && claim.attempt <= held.claim.attempt) {
-              if (!Equal.equals(held.claim, claim) || !isLive(held, held.token, now))
-                return new ClaimSuperseded({
-                  jobId: claim.jobId,
-                  attempt: claim.attempt,
-                  highestAttempt: held.claim.attempt,
-                })
+            const highestAttempt = Math.max(held?.claim.attempt ?? -1, state.attempts.get(key) ?? -1)
+            if (claim.attempt <= highestAttempt) {
+              if (held === undefined || !Equal.equals(held.claim, claim) || !isLive(held, held.token, now))
+                return new ClaimSuperseded({ jobId: claim.jobId, attempt: claim.attempt, highestAttempt })
               Object.assign(held, { token: hex, leaseSeconds, expiresAt })
               state.tokens.set(hex, held)
               return answer(true)
             }
             if (held !== undefined) held.ended ??= { at: now, by: "supersede" }
-            const row: ClaimRow = { claim, leaseSeconds, expiresAt, token: hex, ended: undefined }
+            const row: ClaimRow = { claim, leaseSeconds, expiresAt, token: hex, ended: undefined, takenAt: now }
             state.claims.set(key, row)
             state.tokens.set(hex, row)
             return answer(false)
@@ -97,12 +95,19 @@ export const layer = Layer.effect(
           return Effect.void
         }),
       ),
-      prune: atomically((now) => {
-        let forgotten = 0
-        for (const [token, row] of state.tokens)
-          if (now - endOf(row) > tokenMemoryMillis && state.tokens.delete(token)) forgotten++
-        return Effect.succeed(forgotten)
-      }).pipe(spanned("ClaimStore.prune")),
+      pruneTokens: traced("ClaimStore.pruneTokens")((step) =>
+        atomically((now) =>
+          Effect.succeed(pruneMap(state.tokens, step, (row) => now - endOf(row) > tokenMemoryMillis)),
+        ),
+      ),
+      pruneClaims: traced("ClaimStore.pruneClaims")((retentionSeconds, step) =>
+        atomically((now) => {
+          const since = now - retentionSeconds * 1_000
+          const keep = ({ claim }: ClaimRow, key: string) =>
+            state.attempts.set(key, Math.max(claim.attempt, state.attempts.get(key) ?? -1))
+          return Effect.succeed(pruneMap(state.claims, step, (row) => row.takenAt < since && endOf(row) < since, keep))
+        }),
+      ),
     }
   }),
 )

@@ -1,12 +1,28 @@
 import * as SqlClient from "@effect/sql/SqlClient"
-import { Effect, Layer } from "effect"
-import { ClaimSuperseded, LeaseInvalid, LeaseLost } from "../../src/domain/Claim.ts"
+import { Effect, Layer, Schema } from "effect"
+import { Attempt, ClaimSuperseded, LeaseInvalid, LeaseLost } from "../../src/domain/Claim.ts"
 import { ProjectNotFound } from "../../src/domain/Project.ts"
 import { ClaimStore } from "../../services/ClaimStore.ts"
 import { Ids } from "../../services/Ids.ts"
+import { decodePruned } from "../clients/pruned.ts"
 import { unavailable } from "../clients/sqlErrors.ts"
-import { claimColumns, claimOf, findByToken, firstClaim, hashOf, sameClaim } from "./claims.ts"
-import { spanned, traced } from "../../src/telemetry/Spans.ts"
+import { decoder } from "../MetadataStore/rows.ts"
+import { claimColumns, findByToken, firstClaim, hashOf } from "./claims.ts"
+import { traced } from "../../src/telemetry/Spans.ts"
+
+const decodeTaken = decoder(
+  Schema.Struct({
+    result: Schema.Union(
+      Schema.Struct({ outcome: Schema.Literal("taken", "renewed"), expires_at: Schema.DateTimeUtc }),
+      Schema.Struct({ outcome: Schema.Literal("superseded"), highest_attempt: Attempt }),
+      Schema.Struct({ outcome: Schema.Literal("no_project") }),
+    ),
+  }),
+)
+
+/** Where a pruning step begins: a time, and among rows of the same time a place in the table. */
+const timeOf = (after: string | undefined) => after?.split("|")[0] ?? "-infinity"
+const placeOf = (after: string | undefined) => after?.split("|")[1] ?? "(0,0)"
 
 const make = Effect.gen(function* () {
   const sql = yield* SqlClient.SqlClient
@@ -28,40 +44,21 @@ const make = Effect.gen(function* () {
         const token = yield* ids.leaseToken
         const hash = hashOf(token)
         const { project, jobId, attempt } = claim
-        return yield* sql.withTransaction(
-          Effect.gen(function* () {
-            const known = yield* sql`select 1 from projects where handle = ${project}`
-            if (known.length === 0) return yield* new ProjectNotFound({ project })
-            // Takers of one job go one after the other; the handle cannot contain the separator.
-            yield* sql`select pg_advisory_xact_lock(hashtextextended(${`${project}/${jobId}`}, 0))`
-            const highest = yield* firstClaim(
-              yield* sql`select ${claimColumns(sql, "claims")}, ended_at is null and expires_at > clock_timestamp() as live from claims
-                where project = ${project} and job_id = ${jobId} order by attempt desc limit 1`,
-            )
-            const renewed = highest !== undefined && highest.attempt === attempt
-            const superseded = new ClaimSuperseded({ jobId, attempt, highestAttempt: highest?.attempt ?? attempt })
-            if (highest !== undefined && highest.attempt > attempt) return yield* superseded
-            if (renewed && !(highest.live && sameClaim(claimOf(highest), claim))) return yield* superseded
-            // Waits for commits that hold an older attempt's row, and is waited for by those that come later.
-            yield* sql`update claims set ended_at = clock_timestamp()
-              where project = ${project} and job_id = ${jobId} and attempt < ${attempt} and ended_at is null`
-            const rows = yield* sql`
-              insert into claims as held (project, job_id, attempt, run_id, step_id, worker_session_id, owner_kind, owner_id,
-                worker_principal_id, visibility, token_hash, lease_seconds, expires_at)
-              values (${project}, ${jobId}, ${attempt}, ${claim.runId ?? null}, ${claim.stepId ?? null},
-                ${claim.workerSessionId}, ${claim.owner.kind}, ${claim.owner.id}, ${claim.workerPrincipalId ?? null},
-                ${claim.visibility}, ${hash}, ${leaseSeconds}, clock_timestamp() + make_interval(secs => ${leaseSeconds}))
-              on conflict (project, job_id, attempt) do update
-                set token_hash = excluded.token_hash, lease_seconds = excluded.lease_seconds, expires_at = excluded.expires_at
-                where held.ended_at is null and held.expires_at > clock_timestamp()
-              returning ${claimColumns(sql, "held")}, true as live`
-            const row = yield* firstClaim(rows)
-            if (row === undefined) return yield* superseded
-            yield* sql`insert into lease_tokens (token_hash, project, job_id, attempt)
-              values (${hash}, ${project}, ${jobId}, ${attempt})`
-            return { token, expiresAt: row.expires_at, renewed }
-          }),
-        )
+        // One statement: a node that is paused or dies meanwhile leaves no lock behind.
+        const rows = yield* sql`
+          select take_claim(${project}::text, ${jobId}::text, ${attempt}::integer, ${claim.runId ?? null}::text,
+            ${claim.stepId ?? null}::text, ${claim.workerSessionId}::text, ${claim.owner.kind}::text,
+            ${claim.owner.id}::text, ${claim.workerPrincipalId ?? null}::text, ${claim.visibility}::text,
+            ${hash}::bytea, ${leaseSeconds}::integer) as result`
+        const { result } = yield* decodeTaken(rows[0])
+        switch (result.outcome) {
+          case "no_project":
+            return yield* new ProjectNotFound({ project })
+          case "superseded":
+            return yield* new ClaimSuperseded({ jobId, attempt, highestAttempt: result.highest_attempt })
+          default:
+            return { token, expiresAt: result.expires_at, renewed: result.outcome === "renewed" }
+        }
       },
       Effect.catchTag("SqlError", unavailable("ClaimStore.put")),
     ),
@@ -101,22 +98,64 @@ const make = Effect.gen(function* () {
       Effect.catchTag("SqlError", unavailable("ClaimStore.releaseJob")),
     ),
 
-    prune: sql<{ readonly count: number }>`
-      with gone as (
-        delete from lease_tokens using claims
-        where claims.project = lease_tokens.project and claims.job_id = lease_tokens.job_id
-          and claims.attempt = lease_tokens.attempt and introspected_claim is null
-          and coalesce(claims.ended_at, claims.expires_at) < clock_timestamp() - interval '24 hours'
-        returning 1
-      ), strangers as (
-        delete from lease_tokens
-        where introspected_claim is not null and last_seen_at < clock_timestamp() - interval '48 hours'
-        returning 1
-      )
-      select ((select count(*) from gone) + (select count(*) from strangers))::int as count`.pipe(
-      Effect.map(([row]) => row?.count ?? 0),
-      Effect.catchTag("SqlError", unavailable("ClaimStore.prune")),
-      spanned("ClaimStore.prune"),
+    pruneTokens: traced("ClaimStore.pruneTokens")(
+      function* ({ after, limit }) {
+        // A token younger than a day cannot be due: it was given while its claim was live. Asked one by one, so that no
+        // plan reads all claims.
+        const rows = yield* sql`
+          with looked as materialized (
+            select ctid as place, last_seen_at, project, job_id, attempt, introspected_claim is not null as elsewhere
+            from lease_tokens
+            where (last_seen_at, ctid) > (${timeOf(after)}::timestamptz, ${placeOf(after)}::tid)
+              and last_seen_at < statement_timestamp() - interval '24 hours'
+            order by last_seen_at, ctid limit ${limit}::integer
+          ), gone as (
+            delete from lease_tokens where ctid = any(array(
+              select place from looked where case
+                when elsewhere then last_seen_at < statement_timestamp() - interval '48 hours'
+                else coalesce((
+                  select least(ended_at, expires_at) from claims where claims.project = looked.project
+                    and claims.job_id = looked.job_id and claims.attempt = looked.attempt), '-infinity')
+                  < statement_timestamp() - interval '24 hours'
+              end))
+            returning 1
+          )
+          select (select count(*) from gone) as removed,
+            case when count(*) = ${limit}::integer
+              then (array_agg(last_seen_at || '|' || place order by last_seen_at desc, place desc))[1] end as next
+          from looked`
+        return yield* decodePruned(rows)
+      },
+      Effect.catchTag("SqlError", unavailable("ClaimStore.pruneTokens")),
+    ),
+
+    pruneClaims: traced("ClaimStore.pruneClaims")(
+      function* (retentionSeconds, { after, limit }) {
+        // In one step with their removal the attempts go where take_claim looks for those of forgotten claims.
+        const rows = yield* sql`
+          with looked as materialized (
+            select ctid as place, taken_at, least(ended_at, expires_at) as ended from claims
+            where (taken_at, ctid) > (${timeOf(after)}::timestamptz, ${placeOf(after)}::tid)
+              and taken_at < statement_timestamp() - ${retentionSeconds}::double precision * interval '1 second'
+            order by taken_at, ctid limit ${limit}::integer
+          ), gone as (
+            delete from claims where ctid = any(array(
+              select place from looked
+              where ended < statement_timestamp() - ${retentionSeconds}::double precision * interval '1 second'))
+            returning project, job_id, attempt
+          ), kept as (
+            insert into job_attempts as known (project, job_id, highest_attempt)
+            select project, job_id, max(attempt) from gone group by project, job_id order by project, job_id
+            on conflict (project, job_id) do update
+              set highest_attempt = greatest(known.highest_attempt, excluded.highest_attempt)
+          )
+          select (select count(*) from gone) as removed,
+            case when count(*) = ${limit}::integer
+              then (array_agg(taken_at || '|' || place order by taken_at desc, place desc))[1] end as next
+          from looked`
+        return yield* decodePruned(rows)
+      },
+      Effect.catchTag("SqlError", unavailable("ClaimStore.pruneClaims")),
     ),
   })
 })

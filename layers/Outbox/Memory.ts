@@ -103,13 +103,14 @@ export const layer = Layer.effect(
           return Effect.void
         }),
       ),
-      prune: traced("Outbox.prune")((retentionSeconds) =>
+      prune: traced("Outbox.prune")((retentionSeconds, { limit }) =>
         atomically((now) => {
-          const before = state.events.length
-          state.events = state.events.filter(
-            (row) => row.publishedAt === undefined || now - row.publishedAt <= retentionSeconds * 1_000,
+          const due = state.events.filter(
+            (row) => row.publishedAt !== undefined && now - row.publishedAt > retentionSeconds * 1_000,
           )
-          return Effect.succeed(before - state.events.length)
+          const gone = new Set(due.slice(0, limit))
+          state.events = state.events.filter((row) => !gone.has(row))
+          return Effect.succeed({ removed: gone.size, next: due.length > limit ? "next" : undefined })
         }),
       ),
       lag: atomically((now) => {

@@ -2,10 +2,12 @@ import * as SqlClient from "@effect/sql/SqlClient"
 import type * as Statement from "@effect/sql/Statement"
 import { DateTime, Effect, Layer, Schema } from "effect"
 import { Outbox, type Published } from "../../services/Outbox.ts"
+import type { PruneStep } from "../../services/Pruning.ts"
 import { EventId } from "../../src/domain/Ids.ts"
 import type { ProjectCaller } from "../../src/domain/Principal.ts"
 import { EventType, SourceEvent } from "../../src/domain/SourceEvent.ts"
 import { unavailable } from "../clients/sqlErrors.ts"
+import { decodePruned } from "../clients/pruned.ts"
 import { ArtifactRecord, decoder, Int8, made, toArtifact } from "../MetadataStore/rows.ts"
 import { metadataVisible } from "../MetadataStore/visibility.ts"
 import { spanned, traced } from "../../src/telemetry/Spans.ts"
@@ -35,7 +37,6 @@ const toEvent = (record: typeof EventRecord.Type): SourceEvent =>
     made,
   )
 const decodeState = decoder(Schema.Struct({ last: Int8, last_published: Int8, oldest: Schema.NullOr(Int8) }))
-const decodeCount = decoder(Schema.Struct({ count: Int8 }))
 const decodeLag = decoder(Schema.Struct({ rows: Int8, seconds: Schema.Number }))
 
 const told = (published: Published) => JSON.stringify(published.map(({ id, sequence }) => ({ id, sequence })))
@@ -122,14 +123,19 @@ const make = Effect.gen(function* () {
   )
 
   const prune = traced("Outbox.prune")(
-    function* (retentionSeconds: number) {
+    function* (retentionSeconds: number, { after, limit }: PruneStep) {
+      // By place, so that no plan reads the table; the clock of the statement, so that the index bounds the look.
       const rows = yield* sql`
-        with gone as (
-          delete from events
-          where published_at <= clock_timestamp() - ${retentionSeconds}::double precision * interval '1 second'
-          returning 1)
-        select count(*) as count from gone`
-      return (yield* decodeCount(rows[0])).count
+        with looked as materialized (
+          select ctid as place, published_at from events
+          where published_at >= coalesce(${after ?? null}::timestamptz, '-infinity')
+            and published_at <= statement_timestamp() - ${retentionSeconds}::double precision * interval '1 second'
+          order by published_at limit ${limit}::integer
+        ), gone as (delete from events where ctid = any(array(select place from looked)) returning 1)
+        select (select count(*) from gone) as removed,
+          case when count(*) = ${limit}::integer then max(published_at)::text end as next
+        from looked`
+      return yield* decodePruned(rows)
     },
     Effect.catchTag("SqlError", unavailable("Outbox.prune")),
   )

@@ -1,6 +1,7 @@
 import { Context, DateTime, Effect, Layer, Redacted } from "effect"
 import type { ApiKeyRecord } from "../../services/Authenticator.ts"
 import type { CommitRequest, PendingUpload } from "../../services/MetadataStore.ts"
+import type { Pruned, PruneStep } from "../../services/Pruning.ts"
 import type { Hold } from "../../services/StoreGuard.ts"
 import { Artifact } from "../../src/domain/Artifact.ts"
 import type { Claim } from "../../src/domain/Claim.ts"
@@ -28,6 +29,7 @@ export interface ClaimRow {
   /** SHA-256 of the one token that counts, in hex. */
   token: string
   ended: { readonly at: number; readonly by: "release" | "supersede" } | undefined
+  readonly takenAt: number
 }
 
 export interface ArtifactRow {
@@ -61,7 +63,7 @@ export interface MemoryState {
   readonly claims: Map<string, ClaimRow>
   /** Every token still remembered, by its SHA-256 in hex. */
   readonly tokens: Map<string, ClaimRow>
-  /** The highest attempt committed by introspection, by `jobKey`. */
+  /** The highest attempt committed by introspection or forgotten by pruning, by `jobKey`. */
   readonly attempts: Map<string, number>
   readonly artifacts: Map<string, ArtifactRow>
   /** By blob key. */
@@ -171,6 +173,21 @@ export const committed = (row: ArtifactRow, request: CommitRequest, now: number)
     metadata: structuredClone(request.metadata),
     createdAt: instant(now),
   })
+
+/** Removes up to `limit` of the entries that are due, after `keep` had a look at each. */
+export const pruneMap = <K, V>(
+  map: Map<K, V>,
+  { limit }: PruneStep,
+  isDue: (value: V) => boolean,
+  keep: (value: V, key: K) => unknown = () => {},
+): Pruned => {
+  const due = [...map].filter(([, value]) => isDue(value))
+  for (const [key, value] of due.slice(0, limit)) {
+    keep(value, key)
+    map.delete(key)
+  }
+  return { removed: Math.min(due.length, limit), next: due.length > limit ? "next" : undefined }
+}
 
 /** How long a token is remembered past its claim's end. */
 export const tokenMemoryMillis = 24 * 3_600_000

@@ -53,8 +53,11 @@ create table claims (
   expires_at timestamptz not null,
   ended_at timestamptz,
   released boolean not null default false,
+  taken_at timestamptz not null default clock_timestamp(),
   primary key (project, job_id, attempt)
 );
+-- For pruning. By a time that heartbeats do not change, so that they touch no index.
+create index claims_by_age on claims (taken_at);
 
 -- Every token a claim ever had, until 24 h past the claim's end: an old one still says whose answer may be replayed.
 -- Claims of a control plane of its own have no row in claims; what their tokens stood for is in introspected_claim.
@@ -69,7 +72,8 @@ create table lease_tokens (
 create index lease_tokens_of_claim on lease_tokens (project, job_id, attempt);
 create index lease_tokens_by_age on lease_tokens (last_seen_at);
 
--- Highest attempt seen at a commit, for claims that live elsewhere.
+-- The highest attempt of a job of which nothing else is known: of claims that were pruned, so that none of them can be
+-- taken again, and, seen at a commit, of claims that live elsewhere. A small row a job, kept for ever.
 create table job_attempts (
   project text not null,
   job_id text not null,
@@ -279,6 +283,59 @@ create function project_books(p_project text, p_default_quota bigint) returns js
     'version', usage_version)
   from projects where handle = p_project
 $$;
+
+-- Claims
+
+-- Takes or renews a claim for p_lease_seconds; p_token_hash becomes its one good token. Returns {outcome, expires_at?,
+-- highest_attempt?}: 'taken', lower attempts end; 'renewed': the same attempt in the same words while live, the former
+-- token dies; 'superseded': of any other case; 'no_project'.
+-- Lock order: the job (advisory: takers go one after the other; a handle cannot contain the separator), then its claim
+-- rows. Waits for commits that hold an older attempt's or the former token's row; those that come later see the end.
+-- claims is read before job_attempts: pruning moves an attempt from the one to the other in one transaction.
+create function take_claim(
+  p_project text, p_job_id text, p_attempt integer, p_run_id text, p_step_id text, p_worker_session_id text,
+  p_owner_kind text, p_owner_id text, p_worker_principal_id text, p_visibility text, p_token_hash bytea,
+  p_lease_seconds integer
+) returns jsonb language plpgsql volatile as $$
+declare
+  latest record;
+  forgotten integer;
+  until timestamptz;
+begin
+  if not exists (select from projects where handle = p_project) then
+    return jsonb_build_object('outcome', 'no_project');
+  end if;
+  perform pg_advisory_xact_lock(hashtextextended(p_project || '/' || p_job_id, 0));
+  select c.attempt, c.run_id, c.step_id, c.worker_session_id, c.owner_kind, c.owner_id, c.worker_principal_id, c.visibility
+  into latest from claims c where c.project = p_project and c.job_id = p_job_id order by c.attempt desc limit 1;
+  select j.highest_attempt into forgotten from job_attempts j where j.project = p_project and j.job_id = p_job_id;
+
+  if p_attempt > coalesce(greatest(latest.attempt, forgotten), -1) then
+    update claims set ended_at = clock_timestamp()
+    where project = p_project and job_id = p_job_id and attempt < p_attempt and ended_at is null;
+    insert into claims (project, job_id, attempt, run_id, step_id, worker_session_id, owner_kind, owner_id,
+      worker_principal_id, visibility, token_hash, lease_seconds, expires_at)
+    values (p_project, p_job_id, p_attempt, p_run_id, p_step_id, p_worker_session_id, p_owner_kind, p_owner_id,
+      p_worker_principal_id, p_visibility, p_token_hash, p_lease_seconds,
+      clock_timestamp() + make_interval(secs => p_lease_seconds))
+    returning expires_at into until;
+  elsif p_attempt = latest.attempt and p_worker_session_id = latest.worker_session_id
+    and p_run_id is not distinct from latest.run_id and p_step_id is not distinct from latest.step_id
+    and p_owner_kind = latest.owner_kind and p_owner_id = latest.owner_id
+    and p_worker_principal_id is not distinct from latest.worker_principal_id and p_visibility = latest.visibility then
+    update claims set token_hash = p_token_hash, lease_seconds = p_lease_seconds,
+      expires_at = clock_timestamp() + make_interval(secs => p_lease_seconds)
+    where project = p_project and job_id = p_job_id and attempt = p_attempt
+      and ended_at is null and expires_at > clock_timestamp()
+    returning expires_at into until;
+  end if;
+  if until is null then
+    return jsonb_build_object('outcome', 'superseded', 'highest_attempt', greatest(latest.attempt, forgotten));
+  end if;
+  insert into lease_tokens (token_hash, project, job_id, attempt) values (p_token_hash, p_project, p_job_id, p_attempt);
+  return jsonb_build_object('outcome', case when p_attempt = latest.attempt then 'renewed' else 'taken' end,
+    'expires_at', until);
+end $$;
 
 -- Uploads
 

@@ -4,6 +4,7 @@ import { Outbox, type OutboxState } from "../../services/Outbox.ts"
 import { Wakeup } from "../../services/Wakeup.ts"
 import type { SourceEvent } from "../domain/SourceEvent.ts"
 import { encodeSourceEvent } from "../domain/SourceEventJson.ts"
+import { dutyDone } from "../telemetry/Duties.ts"
 import { refills, restores } from "../telemetry/Relay.ts"
 import { traced } from "../telemetry/Spans.ts"
 import { holdRemovals } from "./Watermark.ts"
@@ -191,6 +192,7 @@ export const relay = Effect.gen(function* () {
     else if (!direct) directUntil = now + directForMillis
     unmarked = left._tag === "Moved" ? left.unmarked : []
     pause = 100
+    yield* dutyDone("relay")
     return left
   }).pipe(
     Effect.catchAllCause((cause) =>

@@ -5,6 +5,7 @@ import { ProjectDuties, type StaleEpoch } from "../../services/ProjectDuties.ts"
 import { QuotaCounters } from "../../services/QuotaCounters.ts"
 import { ProjectHandle } from "../domain/Ids.ts"
 import { Project } from "./ProjectProtocol.ts"
+import { dutyDone } from "../telemetry/Duties.ts"
 import { traced } from "../telemetry/Spans.ts"
 
 /** Uploads ended in one sweep; the next tick finds the rest. */
@@ -54,12 +55,14 @@ export const layer = (options: { readonly abandonedAfterSeconds: number }) =>
       let taken: number | undefined
 
       const acting = <E>(
-        duty: string,
+        duty: "Sweep" | "Reconcile",
         act: (epoch: number) => Effect.Effect<unknown, E | StaleEpoch, QuotaCounters | BlobStore | ProjectDuties>,
       ) =>
         Effect.gen(function* () {
           taken ??= yield* duties.take(project)
-          if (taken !== undefined) yield* act(taken)
+          if (taken === undefined) return
+          yield* act(taken)
+          yield* dutyDone(duty === "Sweep" ? "sweep" : "reconcile")
         }).pipe(
           Effect.timeout("1 minute"),
           Effect.catchTag("StaleEpoch", () => {

@@ -1,6 +1,7 @@
 import { Effect, Layer } from "effect"
 import { BlobStore } from "../../services/BlobStore.ts"
 import { RemovalQueue } from "../../services/RemovalQueue.ts"
+import { dutyDone } from "../telemetry/Duties.ts"
 import { traced } from "../telemetry/Spans.ts"
 
 /** Removals taken in one round. */
@@ -22,7 +23,7 @@ export const removals = traced("Removals.round")(function* () {
 
 /** Every pod drains the queue for itself, without a pause while there is more; a removal is one pod's at a time. */
 export const layer = Layer.scopedDiscard(
-  removals().pipe(
+  Effect.zipLeft(removals(), dutyDone("removals")).pipe(
     Effect.catchAllCause((cause) => Effect.as(Effect.logError("Removals failed and will be tried again.", cause), 0)),
     Effect.flatMap((taken) => (taken === batch ? Effect.void : Effect.sleep("1 second"))),
     Effect.forever,

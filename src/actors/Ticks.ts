@@ -1,12 +1,11 @@
 import * as ClusterCron from "@effect/cluster/ClusterCron"
 import { Array, Cron, Effect, Layer } from "effect"
-import { ActorMessages } from "../../services/ActorMessages.ts"
-import { ClaimStore } from "../../services/ClaimStore.ts"
-import { Outbox } from "../../services/Outbox.ts"
 import { ProjectDuties } from "../../services/ProjectDuties.ts"
 import type { SettingsShape } from "../Config.ts"
 import { Project } from "./ProjectProtocol.ts"
 import { sweepStore } from "./Orphans.ts"
+import { pruneClaims, pruneEvents, pruneMessages, pruneTokens } from "./Pruning.ts"
+import { type Duty, dutyDone } from "../telemetry/Duties.ts"
 import { traced } from "../telemetry/Spans.ts"
 import { markStore } from "./Watermark.ts"
 
@@ -14,8 +13,8 @@ import { markStore } from "./Watermark.ts"
 const tickLimit = 500
 /** Objects of the store listed in one run, which also ends after a third of the time between two. */
 const listingMost = 2_000_000
-/** How long messages of the engine are kept after they were sent: past any run that could be sent again. Seconds. */
-const messageAge = 3600
+/** Seconds between two runs of a pruning duty. */
+const pruneSeconds = 60
 
 /** Every so many seconds, minutes or hours, whichever the number amounts to. */
 export const cronEvery = (seconds: number): Cron.Cron => {
@@ -52,20 +51,15 @@ export const tellProjects = traced("Ticks.tellProjects")(function* (staleSeconds
   return due.length
 })
 
-/** Forgets events past their retention, tokens a day past their claim's end, and old messages of the engine. */
-export const prune = traced("Ticks.prune")(function* (eventRetentionSeconds: number) {
-  const events = yield* (yield* Outbox).prune(eventRetentionSeconds)
-  const tokens = yield* (yield* ClaimStore).prune
-  const messages = yield* (yield* ActorMessages).prune(messageAge)
-  return events + tokens + messages
-})
-
-/** A run that fails is logged by the engine, and the next one comes all the same. */
-const tick = <E, R>(name: string, seconds: number, execute: Effect.Effect<unknown, E, R>) =>
+/**
+ * One duty, which no other one can hold up. A run that fails is logged by the engine, and the next one comes all the
+ * same.
+ */
+const tick = <E, R>(name: string, duty: Duty, seconds: number, execute: Effect.Effect<unknown, E, R>) =>
   ClusterCron.make({
     name,
     cron: cronEvery(seconds),
-    execute: Effect.asVoid(execute),
+    execute: Effect.zipRight(execute, dutyDone(duty)),
     // What was missed while the whole cluster was away is done by the next run.
     skipIfOlderThan: "1 minute",
   })
@@ -79,11 +73,14 @@ export const layer = (
     | "orphanAgeSeconds"
     | "orphanConfirmSeconds"
     | "eventRetentionSeconds"
+    | "claimRetentionSeconds"
   >,
+  pruneEvery = pruneSeconds,
 ) =>
   Layer.mergeAll(
     tick(
       "Projects",
+      "projects",
       settings.sweepSeconds,
       Effect.clockWith((clock) => clock.currentTimeMillis).pipe(
         Effect.flatMap((now) => tellProjects(settings.abandonedAfterSeconds, String(now))),
@@ -91,6 +88,7 @@ export const layer = (
     ),
     tick(
       "Orphans",
+      "orphans",
       settings.orphanSweepSeconds,
       sweepStore({
         ageSeconds: settings.orphanAgeSeconds,
@@ -98,6 +96,9 @@ export const layer = (
         budget: { objects: listingMost, seconds: Math.max(1, settings.orphanSweepSeconds / 3) },
       }),
     ),
-    tick("Watermark", settings.sweepSeconds, markStore()),
-    tick("Pruning", 600, prune(settings.eventRetentionSeconds)),
+    tick("Watermark", "watermark", settings.sweepSeconds, markStore()),
+    tick("PruneEvents", "prune_events", pruneEvery, pruneEvents(settings.eventRetentionSeconds)),
+    tick("PruneTokens", "prune_tokens", pruneEvery, pruneTokens),
+    tick("PruneClaims", "prune_claims", pruneEvery, pruneClaims(settings.claimRetentionSeconds)),
+    tick("PruneMessages", "prune_messages", pruneEvery, pruneMessages),
   )

@@ -1,6 +1,6 @@
 import { MessageStorage, RunnerHealth, Runners, RunnerStorage, Sharding, ShardingConfig } from "@effect/cluster"
 import { expect, layer } from "@effect/vitest"
-import { Cause, Effect, Either, Layer, Schedule, Stream, TestClock } from "effect"
+import { Cause, Clock, Effect, Either, Layer, Metric, MetricState, Schedule, Stream, TestClock } from "effect"
 import * as AuthenticatorMemory from "../../layers/Authenticator/Memory.ts"
 import * as BlobStoreMemory from "../../layers/BlobStore/Memory.ts"
 import * as ClaimStoreMemory from "../../layers/ClaimStore/Memory.ts"
@@ -23,10 +23,12 @@ import { ProjectDuties } from "../../services/ProjectDuties.ts"
 import { Outbox } from "../../services/Outbox.ts"
 import { QuotaCounters } from "../../services/QuotaCounters.ts"
 import { RemovalQueue } from "../../services/RemovalQueue.ts"
+import { DependencyUnavailable } from "../../services/Unavailable.ts"
 import * as Actors from "../../src/actors/Actors.ts"
 import { reconcile, sweep } from "../../src/actors/Project.ts"
 import { removals } from "../../src/actors/Removals.ts"
-import { prune } from "../../src/actors/Ticks.ts"
+import { pruneEvents } from "../../src/actors/Pruning.ts"
+import * as Ticks from "../../src/actors/Ticks.ts"
 import type { ProjectCaller } from "../../src/domain/Principal.ts"
 import { beginUpload, callerOf, freshProject, live, publish, removeAs, requestOf } from "../suites/fixtures.ts"
 import { books, usage } from "../suites/quotaScene.ts"
@@ -46,7 +48,7 @@ const memory = Layer.mergeAll(AuthenticatorMemory.layer, QuotaCountersMemory.lay
       RemovalQueueMemory.layer,
       StoreGuardMemory.layer,
       WakeupProcess.layer,
-      Layer.succeed(ActorMessages, { prune: () => Effect.succeed(0) }),
+      Layer.succeed(ActorMessages, { prune: () => Effect.succeed({ removed: 0, next: undefined }) }),
     ),
   ),
   Layer.provideMerge(Layer.merge(MemoryDatabase.layer, IdsRandom.layer)),
@@ -158,7 +160,7 @@ layer(memory)("Duties, on the test's clock", (it) => {
       yield* publish(caller)
       const waiting = (yield* outbox.lag).rows
       yield* TestClock.adjust("8 days")
-      yield* prune(7 * 86_400)
+      yield* pruneEvents(7 * 86_400)
       expect((yield* outbox.lag).rows).toBe(waiting)
     }),
   )
@@ -183,6 +185,7 @@ layer(memory, live)("Actors, as a node runs them", (it) => {
         orphanAgeSeconds: 1,
         orphanConfirmSeconds: 1,
         eventRetentionSeconds: 60,
+        claimRetentionSeconds: 172_800,
       }).pipe(Layer.provide(cluster), Layer.provide(Layer.succeed(RemovalQueue, dying)))
       const { artifact } = yield* publish(caller)
       const key = `${caller.project}/${artifact.id}`
@@ -198,6 +201,44 @@ layer(memory, live)("Actors, as a node runs them", (it) => {
         Effect.timeout("10 seconds"),
       )
       expect([deaths >= 3, (yield* queue.backlog).waiting]).toEqual([true, 0])
+    }),
+  )
+
+  it.scoped("a duty that fails does not stop the others, and each says when it was last done", () =>
+    Effect.gen(function* () {
+      const outbox = yield* Outbox
+      const away = new DependencyUnavailable({ dependency: "postgres", operation: "Outbox.prune", cause: "a test" })
+      const broken = Outbox.of({ ...outbox, prune: () => away })
+      const ticks = Ticks.layer(
+        {
+          sweepSeconds: 1,
+          abandonedAfterSeconds: 60,
+          orphanSweepSeconds: 1,
+          orphanAgeSeconds: 60,
+          orphanConfirmSeconds: 60,
+          eventRetentionSeconds: 60,
+          claimRetentionSeconds: 172_800,
+        },
+        1,
+      )
+      yield* Layer.build(ticks.pipe(Layer.provide(cluster), Layer.provide(Layer.succeed(Outbox, broken))))
+      const doneSince = (since: number) =>
+        Effect.map(Metric.snapshot, (pairs) =>
+          pairs.flatMap(({ metricKey, metricState }) =>
+            metricKey.name === "artifact_duty_last_success_timestamp_seconds" &&
+            MetricState.isGaugeState(metricState) &&
+            Number(metricState.value) > since
+              ? [...metricKey.tags].map(({ value }) => value)
+              : [],
+          ),
+        )
+      const began = (yield* Clock.currentTimeMillis) / 1000
+      const others = ["projects", "orphans", "watermark", "prune_tokens", "prune_claims", "prune_messages"]
+      yield* Effect.repeat(doneSince(began), {
+        until: (done) => others.every((duty) => done.includes(duty)),
+        schedule: Schedule.spaced(100),
+      }).pipe(Effect.timeout("10 seconds"))
+      expect(yield* doneSince(0)).not.toContain("prune_events")
     }),
   )
 })

@@ -189,7 +189,7 @@ export const claimStoreSuite = (name: string, subject: SqlLayer, options: SuiteO
         expect(yield* isLive(claim, token)).toBe(false)
       }),
     )
-    it.effect("prune keeps tokens whose claim lives or ended within 24 h", () =>
+    it.effect("pruneTokens keeps tokens whose claim lives or ended within 24 h", () =>
       Effect.gen(function* () {
         const claims = yield* ClaimStore
         const project = yield* freshProject()
@@ -198,9 +198,50 @@ export const claimStoreSuite = (name: string, subject: SqlLayer, options: SuiteO
         const one = yield* claims.put(ended, 60)
         const two = yield* claims.put(kept, 60)
         yield* claims.release(use(ended, one.token))
-        expect(yield* claims.prune).toBe(0)
+        expect(yield* claims.pruneTokens({ limit: 100 })).toEqual({ removed: 0, next: undefined })
         expect(yield* isLive(ended, one.token)).toBe(false)
         expect(yield* isLive(kept, two.token)).toBe(true)
+      }),
+    )
+    it.effect("pruneClaims forgets claims that ended long ago, a step at a time, and no live one", () =>
+      Effect.gen(function* () {
+        const claims = yield* ClaimStore
+        const project = yield* freshProject()
+        yield* claims.pruneClaims(0, { limit: 1_000 })
+        const kept = claimOf(project, { jobId: "job:kept" })
+        const { token } = yield* claims.put(kept, 60)
+        for (const jobId of ["job:1", "job:2", "job:3"]) {
+          yield* claims.put(claimOf(project, { jobId }), 60)
+          yield* claims.releaseJob(project, jobId)
+        }
+        expect(yield* claims.pruneClaims(3_600, { limit: 2 })).toEqual({ removed: 0, next: undefined })
+        yield* Effect.sleep("1200 millis")
+        let removed = 0
+        let after: string | undefined
+        do {
+          const step = yield* claims.pruneClaims(1, { limit: 2, after })
+          expect(step.removed).toBeLessThanOrEqual(2)
+          removed += step.removed
+          after = step.next
+        } while (after !== undefined)
+        expect(removed).toBe(3)
+        expect(yield* isLive(kept, token)).toBe(true)
+      }),
+    )
+    it.effect("an attempt that was forgotten cannot be taken again, nor a lower one; a higher one can", () =>
+      Effect.gen(function* () {
+        const claims = yield* ClaimStore
+        const project = yield* freshProject()
+        yield* claims.put(claimOf(project, { attempt: 2 }), 60)
+        yield* claims.put(claimOf(project, { attempt: 4 }), 60)
+        yield* claims.releaseJob(project, "job:1")
+        yield* Effect.sleep("1200 millis")
+        expect((yield* claims.pruneClaims(1, { limit: 1_000 })).removed).toBeGreaterThan(0)
+        for (const attempt of [4, 3, 2, 1]) {
+          const error = yield* Effect.flip(claims.put(claimOf(project, { attempt }), 60))
+          expect(error).toMatchObject({ _tag: "ClaimSuperseded", attempt, highestAttempt: 4 })
+        }
+        expect((yield* claims.put(claimOf(project, { attempt: 5 }), 60)).renewed).toBe(false)
       }),
     )
     if (options.concurrent === true) {

@@ -192,11 +192,31 @@ export const outboxSuite = (name: string, subject: SqlLayer, options: SuiteOptio
         const { lastSequence } = yield* settle
         yield* publishMany(caller, 1)
         yield* outbox.sequence(100)
-        expect(yield* outbox.prune(3_600)).toBe(0)
+        expect(yield* outbox.prune(3_600, { limit: 100 })).toEqual({ removed: 0, next: undefined })
         yield* Effect.sleep("1200 millis")
-        expect(yield* outbox.prune(1)).toBeGreaterThanOrEqual(2)
+        expect((yield* outbox.prune(1, { limit: 100 })).removed).toBeGreaterThanOrEqual(2)
         expect(sequences(yield* eventsFrom(1))).toEqual([lastSequence + 1])
         expect(yield* outbox.state).toMatchObject({ lastSequence: lastSequence + 1, oldestRetained: lastSequence + 1 })
+      }),
+    )
+    it.effect("prune goes on step by step, the oldest first", () =>
+      Effect.gen(function* () {
+        const outbox = yield* Outbox
+        const caller = yield* newCaller
+        yield* publishMany(caller, 5)
+        yield* settle
+        const all = sequences(yield* eventsFrom(1))
+        yield* Effect.sleep("1200 millis")
+        const first = yield* outbox.prune(1, { limit: 3 })
+        expect(first).toEqual({ removed: 3, next: expect.any(String) })
+        expect((yield* outbox.state).oldestRetained).toBe(all[3])
+        let removed = 3
+        for (let { next } = first; next !== undefined;) {
+          const step = yield* outbox.prune(1, { limit: 3, after: next })
+          removed += step.removed
+          next = step.next
+        }
+        expect(removed).toBe(all.length)
       }),
     )
     it.effect("when nothing is retained the sequence still goes on", () =>
@@ -206,7 +226,7 @@ export const outboxSuite = (name: string, subject: SqlLayer, options: SuiteOptio
         yield* publishMany(caller, 1)
         const before = yield* settle
         yield* Effect.sleep("1200 millis")
-        yield* outbox.prune(1)
+        yield* outbox.prune(1, { limit: 100 })
         expect(yield* outbox.state).toEqual({ ...before, oldestRetained: undefined })
         yield* publishMany(caller, 1)
         expect((yield* settle).lastSequence).toBe(before.lastSequence + 1)

@@ -1,8 +1,10 @@
 import { expect, layer } from "@effect/vitest"
 import { Effect, Fiber, Option, Schedule } from "effect"
 import { inject } from "vitest"
+import { ClaimStore } from "../../services/ClaimStore.ts"
 import { MetadataStore } from "../../services/MetadataStore.ts"
 import type { ProjectCaller } from "../../src/domain/Principal.ts"
+import { claimOf } from "./fixtures.ts"
 import { begun, newProject, published, requestFor, Scene, sceneLayer } from "./postgresScene.ts"
 
 const url = inject("postgresUrl")
@@ -84,7 +86,7 @@ if (url !== null)
       }).pipe(Effect.scoped),
     )
 
-    it.effect("no transaction stays open between two statements of the node", () =>
+    it.effect("no transaction stays open between two statements, of a commit or of a claim that is taken", () =>
       Effect.gen(function* () {
         const scene = yield* Scene
         const caller = yield* newProject()
@@ -98,7 +100,12 @@ if (url !== null)
         const open = yield* scene
           .run("select query from pg_stat_activity where datname = current_database() and state like 'idle in tr%'")
           .pipe(Effect.repeat({ schedule: Schedule.spaced(1), while: (rows) => rows.length === 0 }), Effect.fork)
+        const claims = yield* ClaimStore
+        const taken = Effect.forEach(Array.from({ length: 60 }), (_, attempt) =>
+          claims.put(claimOf(caller.project, { jobId: "job:2", attempt }), 60),
+        )
         yield* Effect.replicateEffect(introspected, 60)
+        yield* taken
         expect(yield* Fiber.poll(open)).toEqual(Option.none())
         yield* Fiber.interrupt(open)
       }),

@@ -2,6 +2,8 @@ import { PgClient } from "@effect/sql-pg"
 import { Context, DateTime, Effect, Fiber, Layer, Redacted } from "effect"
 import { createHash, randomUUID } from "node:crypto"
 import { Client } from "pg"
+import { layer as claimLayer } from "../../layers/ClaimStore/Postgres.ts"
+import { layer as idsLayer } from "../../layers/Ids/Random.ts"
 import { layer as metadataLayer } from "../../layers/MetadataStore/Postgres.ts"
 import { migrate } from "../../layers/migrations/Migrations.ts"
 import { layer as outboxLayer } from "../../layers/Outbox/Postgres.ts"
@@ -26,7 +28,7 @@ export class Scene extends Context.Tag("test/Scene")<
   Session & { readonly open: Effect.Effect<Session, never, import("effect/Scope").Scope> }
 >() {}
 
-const connect = (url: string) =>
+export const connect = (url: string) =>
   Effect.acquireRelease(
     Effect.promise(async () => {
       const client = new Client({ connectionString: url })
@@ -47,7 +49,8 @@ export const sceneLayer = (postgresUrl: string) =>
       const session = yield* connect(url)
       const client = PgClient.layer({ url: Redacted.make(url), maxConnections: 40 })
       yield* Effect.provide(migrate, client)
-      return Layer.mergeAll(metadataLayer({ defaultQuotaBytes: 1_000_000 }), outboxLayer, removalLayer).pipe(
+      const claims = claimLayer.pipe(Layer.provide(idsLayer))
+      return Layer.mergeAll(metadataLayer({ defaultQuotaBytes: 1_000_000 }), outboxLayer, removalLayer, claims).pipe(
         Layer.provideMerge(client),
         Layer.provideMerge(Layer.succeed(Scene, { ...session, open: connect(url) })),
       )
