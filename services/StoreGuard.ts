@@ -51,7 +51,7 @@ export class StoreGuard extends Context.Tag("services/StoreGuard")<
     readonly mark: (last: string | undefined) => Effect.Effect<Mark | undefined, DependencyUnavailable>
     /** Whether this database made the mark. If not, the store has seen a state that this database has lost. */
     readonly knowsMark: (id: string) => Effect.Effect<boolean, DependencyUnavailable>
-    /** The mark stands in the store: marks made more than a day before it are forgotten. */
+    /** The mark stands in the store: marks made more than 30 days before it are forgotten. */
     readonly markWritten: (id: string) => Effect.Effect<void, DependencyUnavailable>
     /** The highest event sequence this database has given out. */
     readonly sequence: Effect.Effect<number, DependencyUnavailable>

@@ -2,7 +2,8 @@ import { Effect, Layer } from "effect"
 import { StaleListing, StoreGuard } from "../../services/StoreGuard.ts"
 import { atomically, instant, MemoryDatabase } from "../clients/Memory.ts"
 
-const dayMillis = 86_400_000
+/** How long a mark is known after a later one was written: a copy of the store may be as old as that. */
+const knownMillis = 30 * 86_400_000
 
 /** Over the shared memory database. */
 export const layer = Layer.effect(
@@ -57,7 +58,7 @@ export const layer = Layer.effect(
           const written = store.marks.get(id)
           if (written === undefined) return
           for (const [each, { madeAt }] of store.marks)
-            if (madeAt < written.madeAt - dayMillis) store.marks.delete(each)
+            if (madeAt < written.madeAt - knownMillis) store.marks.delete(each)
         }),
       sequence: Effect.sync(() => state.lastSequence),
       takeListing: Effect.sync(() => ({ epoch: ++store.listing.epoch, after: store.listing.after })),

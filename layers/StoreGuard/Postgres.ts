@@ -101,7 +101,7 @@ const make = Effect.gen(function* () {
         "markWritten",
         Effect.asVoid(sql`
           delete from store_marks where made_at < (
-            select written.made_at from store_marks as written where written.id = ${id}::text) - interval '1 day'`),
+            select written.made_at from store_marks as written where written.id = ${id}::text) - interval '30 days'`),
       ),
     sequence: step(
       "sequence",

@@ -132,18 +132,21 @@ describe.each(overlays)("overlay $name", (overlay) => {
 
   it("lets out what the node needs by port alone, whoever answers there: names, Postgres, Redis and S3", () => {
     type Rule = { readonly to?: object; readonly ports: ReadonlyArray<{ readonly port: number }> }
-    const policies = ["artifact-plane", "artifact-plane-migrate"].map((name): ReadonlyArray<Rule> => {
-      const { spec } = overlay.one("NetworkPolicy", name)
-      return spec.egress
-    })
-    const [node, migrate] = policies.map((rules) =>
+    const policies = ["artifact-plane", "artifact-plane-migrate", "artifact-plane-doctor"].map(
+      (name): ReadonlyArray<Rule> => {
+        const { spec } = overlay.one("NetworkPolicy", name)
+        return spec.egress
+      },
+    )
+    const [node, migrate, doctor] = policies.map((rules) =>
       rules.filter(({ to }) => to === undefined).flatMap(({ ports }) => ports.map(({ port }) => port)),
     )
     const s3 = settings["S3_ENDPOINT"] === undefined ? 443 : Number(new URL(settings["S3_ENDPOINT"]).port)
     expect(new Set(node)).toEqual(new Set([53, 5432, 6379, 443, s3]))
     expect(new Set(migrate)).toEqual(new Set([53, 5432]))
+    expect(new Set(doctor)).toEqual(new Set(node))
     const narrowed = policies.flat().filter(({ to }) => to !== undefined)
-    expect(narrowed.map(({ ports }) => ports.map(({ port }) => port))).toEqual([[7946], [80], [4318]])
+    expect(narrowed.map(({ ports }) => ports.map(({ port }) => port))).toEqual([[7946], [80], [4318], [80]])
   })
 
   it("after a lost zone its nodes count for nothing, so that the other zones take its pods", () => {
@@ -199,6 +202,18 @@ describe.each(overlays)("overlay $name", (overlay) => {
     expect(job?.command?.join(" ")).toBe(JSON.parse(textOf("package.json")).scripts.migrate)
     expect(job?.image).toBe(container?.image)
     expect(job?.env?.map(({ name }) => name)).toEqual(["DATABASE_URL"])
+  })
+
+  it("has a doctor that runs only when asked to, once, on the image and the settings of the node", () => {
+    const { spec } = overlay.one("CronJob", "artifact-plane-doctor")
+    expect(spec).toMatchObject({ suspend: true, jobTemplate: { spec: { backoffLimit: 0 } } })
+    const job = overlay.template("CronJob artifact-plane-doctor")
+    const [doctor] = job.spec.containers as ReadonlyArray<NonNullable<typeof container> & { envFrom?: object }>
+    expect(doctor?.command?.join(" ")).toBe(JSON.parse(textOf("package.json")).scripts.doctor)
+    expect(doctor?.image).toBe(container?.image)
+    expect(doctor?.envFrom).toEqual((container as typeof doctor)?.envFrom)
+    const policy = overlay.one("NetworkPolicy", "artifact-plane-doctor").spec.podSelector.matchLabels
+    expect(selects(policy, job.labels)).toBe(true)
   })
 })
 

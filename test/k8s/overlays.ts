@@ -66,12 +66,11 @@ export class Overlay {
     readonly labels: Readonly<Record<string, string>>
     readonly spec: PodSpec
   }> {
-    return ["Deployment", "StatefulSet", "Job"].flatMap((kind) =>
-      this.of(kind).map(({ metadata, spec }) => ({
-        owner: `${kind} ${metadata.name}`,
-        labels: spec.template.metadata.labels,
-        spec: spec.template.spec,
-      })),
+    return ["Deployment", "StatefulSet", "Job", "CronJob"].flatMap((kind) =>
+      this.of(kind).map(({ metadata, spec }) => {
+        const { template } = kind === "CronJob" ? spec.jobTemplate.spec : spec
+        return { owner: `${kind} ${metadata.name}`, labels: template.metadata.labels, spec: template.spec }
+      }),
     )
   }
 
