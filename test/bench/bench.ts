@@ -36,6 +36,8 @@ export interface Site {
 /** What a run has at hand, and where its results go. */
 export interface Bench {
   readonly options: Options
+  /** The production stack's Postgres, see describeServer. */
+  readonly database: string
   readonly load: Worker
   readonly loops: Worker
   readonly production: Site

@@ -5,6 +5,7 @@ import type { Target } from "./targets.ts"
 
 export interface Results {
   readonly machine: { readonly cpus: number; readonly model: string; readonly node: string; readonly load: number }
+  readonly database: string
   readonly startedAt: string
   readonly minutes: number
   readonly rounds: number
@@ -76,9 +77,19 @@ const targetTable = (targets: ReadonlyArray<Target>): string =>
     ]),
   )
 
-export const asText = ({ errors, facts, machine, minutes, notRun, rounds, series, targets }: Results): string =>
+export const asText = ({
+  database,
+  errors,
+  facts,
+  machine,
+  minutes,
+  notRun,
+  rounds,
+  series,
+  targets,
+}: Results): string =>
   [
-    `${machine.cpus} × ${machine.model}, Node ${machine.node}, load before ${machine.load.toFixed(1)}; ${rounds} rounds, ${minutes.toFixed(1)} minutes. Medians of the rounds; client, servers and database on the same machine.`,
+    `${machine.cpus} × ${machine.model}, Node ${machine.node}, load before ${machine.load.toFixed(1)}; ${rounds} rounds, ${minutes.toFixed(1)} minutes. Medians of the rounds; client, servers and database on the same machine. ${database}.`,
     seriesTable(series),
     facts.length > 0 ? factTable(facts) : "",
     targets.length > 0 ? targetTable(targets) : "Too short to compare: this run looked for errors only.",

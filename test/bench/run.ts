@@ -5,6 +5,7 @@ import { BackendMissing, notRun } from "../support/backends.ts"
 import { type Bench, type Site, warmUp, warmUpOthers } from "./bench.ts"
 import { filesToSend, startBareNode, startNginx } from "./ceilings.ts"
 import { asSvg } from "./chart.ts"
+import { describeServer } from "./database.ts"
 import { type Options, readOptions, usage } from "./options.ts"
 import { startPeers } from "./peers.ts"
 import { shares } from "./profile.ts"
@@ -71,8 +72,10 @@ const run = async (
       site(() => startProduction({ profileFolder: options.profile ? join(options.out, "profile") : undefined })),
       site(startEmbedded),
     ])
+    const { databaseUrl } = production.stack
     const bench: Bench = {
       options,
+      database: databaseUrl === undefined ? "" : await describeServer(databaseUrl),
       load: keep(startWorker("load.ts")),
       loops: keep(startWorker("loops.ts")),
       production,
@@ -110,9 +113,10 @@ const run = async (
 }
 
 const resultsOf = (bench: Bench, startedAt: Date, load: number): Results => {
-  const { errors, facts, notRun, options, series } = bench
+  const { database, errors, facts, notRun, options, series } = bench
   return {
     machine: { cpus: cpus().length, model: cpus()[0]?.model ?? "", node: process.versions.node, load },
+    database,
     startedAt: startedAt.toISOString(),
     minutes: (Date.now() - startedAt.getTime()) / 60_000,
     rounds: options.rounds,
