@@ -176,7 +176,11 @@ if (url !== null)
             }),
           )
         expect(tagOf(yield* Effect.either(store.commit(yield* asked(2001))))).toBe("LeaseLost")
-        const waited = yield* whileProjectHeld(caller.project, store.commit(yield* asked(1500)), Effect.sleep(600))
+        const waited = yield* whileProjectHeld(
+          caller.project,
+          Effect.flatMap(asked(1500), store.commit),
+          Effect.sleep(600),
+        )
         expect(tagOf(waited)).toBe("LeaseLost")
         yield* untouched(caller.project)
         yield* store.commit(yield* asked(100))
