@@ -74,13 +74,13 @@ const make = Effect.gen(function* () {
         update blob_store set held_at = null, hold_reason = null`),
     ),
 
-    // Durable before it is written into the store, whatever the database's default: else a crash would look like a restore.
+    // Durable before it is written into the store, as all that sessions commit: else a crash would look like a restore.
     mark: traced("StoreGuard.mark")(
       function* (last: string | undefined) {
         const rows = yield* sql`
           insert into store_marks (position)
-          select present.position from set_config('synchronous_commit', 'on', true),
-            (select pg_sequence_last_value('events_position_seq') as position) as present
+          select present.position
+          from (select pg_sequence_last_value('events_position_seq') as position) as present
           where not exists (
             select from store_marks as known
             where known.id = ${last ?? null}::text and known.position is not distinct from present.position)

@@ -5,6 +5,7 @@ import { Deferred, Effect, Layer, Queue, Redacted } from "effect"
 import pg from "pg"
 import { Wakeup } from "../../services/Wakeup.ts"
 import { type Backend, ownBackend, knownHere } from "../clients/Backends.ts"
+import { sessionOptions } from "../clients/sessionOptions.ts"
 
 const channel = "artifact_events"
 const reconnectMillis = 500
@@ -68,6 +69,7 @@ const make = (options: { readonly url: Redacted.Redacted }) =>
             keepAlive: true,
             keepAliveInitialDelayMillis: 3000,
             application_name: "artifact-plane-listener",
+            options: sessionOptions,
           })
           client.on("error", lost).on("end", lost)
           client.on("notification", ({ payload }) => {

@@ -39,8 +39,8 @@ export const warningsOf = (facts: Omit<Facts, "options_arrived">, needed: number
   const warnings: Array<string> = []
   if (facts.synchronous_commit === "off")
     warnings.push(
-      "synchronous_commit is off for this database or role. Commits and deletes of artifacts switch it on for themselves; " +
-        "claims, keys and quotas changed just before a crash of Postgres may be lost: set it to on.",
+      "synchronous_commit is off for this database or role. This program's own sessions switch it on, because what is " +
+        "acknowledged must survive a crash of Postgres: set it to on.",
     )
   if (facts.fsync === "off")
     warnings.push(
@@ -89,10 +89,10 @@ const takesTurns = async (first: pg.Client, other: pg.Client): Promise<boolean> 
   for (let turn = 0; turn < 3; turn++) {
     const own = await backendOf(first)
     await other.query("begin")
-    const its = await backendOf(other)
-    const again = await backendOf(first)
+    // A pooler that has one session only would let the first one wait for as long as the transaction is open.
+    const turns = (await backendOf(other)) === own || (await backendOf(first)) !== own
     await other.query("rollback")
-    if (its === own || again !== own) return true
+    if (turns) return true
   }
   return false
 }

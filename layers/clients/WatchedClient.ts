@@ -3,6 +3,7 @@ import pg from "pg"
 import { type Backend, ownBackend, type OwnBackend, knows, askServer, Standby } from "./Backends.ts"
 import { Liveness, NoAnswer, patienceMillis } from "./Liveness.ts"
 import { preparedName } from "./preparedNames.ts"
+import { durable } from "./sessionOptions.ts"
 
 /** Longer than the server lets any statement run: an answer that is not there then was lost on the way. Milliseconds. */
 const lostMillis = 7000
@@ -128,7 +129,7 @@ export const watchedBy = (watch: Watch, prepares: boolean) =>
       this.#lookIn(patienceMillis)
       super.connect((error: Error | null) => {
         if (error) return this.#refused(settle, error)
-        super.query<OwnBackend>(ownBackend, (fault, result) => {
+        super.query<OwnBackend>(`${ownBackend}, ${durable} as made_durable`, (fault, result) => {
           const [row] = fault ? [] : result.rows
           if (row === undefined) return this.#refused(settle, fault)
           if (row.standby) return this.#refused(settle, new Standby())

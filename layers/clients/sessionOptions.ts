@@ -14,3 +14,10 @@ const settings = {
 export const sessionOptions = Object.entries(settings)
   .map(([name, value]) => `-c ${name}=${value}`)
   .join(" ")
+
+/**
+ * A column for a query at the start of each session: what is acknowledged is durable, though the database or the role
+ * has `synchronous_commit = off`. Every other choice of the operator stays, such as `remote_apply` or `local`.
+ */
+export const durable = `
+  case current_setting('synchronous_commit') when 'off' then set_config('synchronous_commit', 'on', false) end`

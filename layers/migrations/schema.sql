@@ -424,8 +424,6 @@ declare
   times timestamptz[] := array_fill(null::timestamptz, array[cardinality(asked)]);
   answers jsonb[] := '{}';
 begin
-  -- What is acknowledged is durable, though the database or the role may say otherwise.
-  perform set_config('synchronous_commit', 'on', true) where current_setting('synchronous_commit') = 'off';
   uploads := array(select a.id from artifacts a where a.id = any(array(select c.id from unnest(asked) as c))
     order by a.id for update skip locked);
   claimed := array(select c.n from unnest(asked) as c join claims k
@@ -604,8 +602,6 @@ create function delete_artifact(
 ) returns jsonb language plpgsql volatile set lock_timeout = '4s' as $$
 declare own record;
 begin
-  -- What is acknowledged is durable, though the database or the role may say otherwise.
-  perform set_config('synchronous_commit', 'on', true) where current_setting('synchronous_commit') = 'off';
   select a.state, a.size, a.owner_kind, a.owner_id, a.blob_key into own
   from artifacts a where a.id = p_id and a.project = p_project and a.state <> 'pending'
     and artifact_visible(a.visibility, a.owner_kind, a.owner_id, a.created_by_kind, a.created_by_id,

@@ -1,29 +1,41 @@
-import { PgClient } from "@effect/sql-pg"
 import { Effect, Either, Layer, Redacted } from "effect"
 import { Client } from "pg"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { layer as authenticatorLayer } from "../../layers/Authenticator/Postgres.ts"
+import { layer as claimLayer } from "../../layers/ClaimStore/Postgres.ts"
+import { layer as postgresLayer } from "../../layers/clients/Postgres.ts"
+import { layer as idsLayer } from "../../layers/Ids/Random.ts"
 import { layer as metadataLayer } from "../../layers/MetadataStore/Postgres.ts"
 import { migrate } from "../../layers/migrations/Migrations.ts"
 import { layer as outboxLayer } from "../../layers/Outbox/Postgres.ts"
+import { layer as projectLayer } from "../../layers/ProjectStore/Postgres.ts"
+import { Authenticator } from "../../services/Authenticator.ts"
+import { ClaimStore } from "../../services/ClaimStore.ts"
 import { MetadataStore } from "../../services/MetadataStore.ts"
 import { Outbox } from "../../services/Outbox.ts"
+import { ProjectStore } from "../../services/ProjectStore.ts"
+import { Claim } from "../../src/domain/Claim.ts"
 import { CredentialId, ProjectHandle } from "../../src/domain/Ids.ts"
-import { ProjectCaller } from "../../src/domain/Principal.ts"
+import { Principal, ProjectCaller } from "../../src/domain/Principal.ts"
 import { type PostgresServer, startPostgres } from "../support/postgres.ts"
 import { agent, artifactId, eventId, requestFor } from "../suites/postgresScene.ts"
 
 let postgres: PostgresServer
 
-/** The stores over a connection of their own, for as long as the work takes. */
-const withStores = <A, E>(work: Effect.Effect<A, E, MetadataStore | Outbox>): Promise<A> =>
-  Effect.runPromise(
-    Effect.provide(
-      work,
-      Layer.mergeAll(metadataLayer({ defaultQuotaBytes: 1_000_000 }), outboxLayer).pipe(
-        Layer.provide(PgClient.layer({ url: Redacted.make(postgres.url), maxConnections: 4 })),
-      ),
-    ),
-  )
+const quota = { defaultQuotaBytes: 1_000_000 }
+const stores = Layer.mergeAll(
+  authenticatorLayer,
+  claimLayer,
+  metadataLayer(quota),
+  outboxLayer,
+  projectLayer(quota),
+).pipe(Layer.provide(idsLayer))
+
+const pool = (patient = false) => postgresLayer({ url: Redacted.make(postgres.url), poolSize: 4, patient })
+
+/** The stores over the product's own pool, for as long as the work takes. */
+const withStores = <A, E>(work: Effect.Effect<A, E, Layer.Layer.Success<typeof stores>>): Promise<A> =>
+  Effect.runPromise(Effect.provide(work, Layer.provide(stores, pool())))
 
 const query = async (text: string, values: ReadonlyArray<unknown> = []) => {
   const client = new Client({ connectionString: postgres.url })
@@ -35,10 +47,17 @@ const query = async (text: string, values: ReadonlyArray<unknown> = []) => {
   }
 }
 
-/** Nothing reaches the disk but what a commit waits for, then the machine is gone, and Postgres comes back. */
+/** What no commit waits for stays in memory from now on. */
+const stopWalWriter = async () => {
+  const [writer] = await query("select pid from pg_stat_activity where backend_type = 'walwriter'")
+  process.kill(writer.pid, "SIGSTOP")
+}
+
+/** Nothing has reached the disk but what a commit waited for, then the machine is gone, and Postgres comes back. */
 const crash = async () => {
   await postgres.kill9()
   await postgres.start()
+  await stopWalWriter()
 }
 
 const project = ProjectHandle.make("p")
@@ -65,10 +84,8 @@ const begin = (id = artifactId()) =>
 
 beforeAll(async () => {
   postgres = await startPostgres()
-  // What is not waited for is written as late as can be.
-  await query("alter system set wal_writer_delay = '10s'")
-  await query("select pg_reload_conf()")
-  await Effect.runPromise(Effect.provide(migrate, PgClient.layer({ url: Redacted.make(postgres.url) })))
+  await stopWalWriter()
+  await Effect.runPromise(Effect.provide(migrate, pool(true)))
   await query("insert into projects (handle) values ($1)", [project])
   await query(
     `insert into api_keys (id, project, key_hash, principal_kind, principal_id, permissions)
@@ -115,12 +132,14 @@ describe("a crash of Postgres", { timeout: 120_000 }, () => {
     ])
   })
 
-  it("loses no acknowledged artifact or delete where synchronous_commit is off", async () => {
-    await query("alter role postgres set synchronous_commit = off")
-    const [kept, deleted] = [artifactId(), artifactId()]
-    const states = () =>
-      query("select state from artifacts where id = any($1) order by array_position($1, id)", [[kept, deleted]])
-    try {
+  describe("where synchronous_commit is off", () => {
+    beforeAll(() => query("alter role postgres set synchronous_commit = off"))
+    afterAll(() => query("alter role postgres reset synchronous_commit"))
+
+    it("loses no acknowledged artifact or delete", async () => {
+      const [kept, deleted] = [artifactId(), artifactId()]
+      const states = () =>
+        query("select state from artifacts where id = any($1) order by array_position($1, id)", [[kept, deleted]])
       const published = (id: typeof kept) =>
         Effect.flatMap(begin(id), () =>
           Effect.flatMap(MetadataStore, (store) => store.commit(requestFor(caller, id, privately))),
@@ -131,8 +150,37 @@ describe("a crash of Postgres", { timeout: 120_000 }, () => {
       await withStores(Effect.flatMap(MetadataStore, (store) => store.remove(caller, deleted, eventId())))
       await crash()
       expect(await states()).toEqual([{ state: "ready" }, { state: "deleted" }])
-    } finally {
-      await query("alter role postgres reset synchronous_commit")
-    }
+    })
+
+    it("loses no claim, limit, key or revocation, nor the number of an event", async () => {
+      const claim = new Claim({
+        project,
+        jobId: "job:9",
+        attempt: 1,
+        workerSessionId: "s9",
+        owner: agent,
+        visibility: "shared",
+      })
+      const principal = new Principal({ kind: "service", id: "reader" })
+      // Each is the last before a crash: a commit that waits for the disk takes those before it along.
+      await withStores(Effect.flatMap(Outbox, (outbox) => outbox.sequence(10)))
+      await crash()
+      expect(await query("select id from events where sequence is null")).toEqual([])
+      await withStores(Effect.flatMap(ClaimStore, (claims) => claims.put(claim, 60)))
+      await crash()
+      expect(await query("select job_id from claims")).toEqual([{ job_id: "job:9" }])
+      await withStores(Effect.flatMap(ProjectStore, (projects) => projects.put(project, 777_777)))
+      await crash()
+      expect(await query("select quota_bytes::int from projects")).toEqual([{ quota_bytes: 777_777 }])
+      const { record } = await withStores(
+        Effect.flatMap(Authenticator, (keys) => keys.issue({ project, principal, permissions: [] })),
+      )
+      const revoked = () => query("select revoked_at is not null as revoked from api_keys where id = $1", [record.id])
+      await crash()
+      expect(await revoked()).toEqual([{ revoked: false }])
+      await withStores(Effect.flatMap(Authenticator, (keys) => keys.revoke(project, record.id)))
+      await crash()
+      expect(await revoked()).toEqual([{ revoked: true }])
+    })
   })
 })

@@ -48,7 +48,7 @@ describe("an operator reads at start", { timeout: 120_000 }, () => {
     if (server === null) return context.skip()
     const url = await createDatabase(server)
     const line =
-      "synchronous_commit is off for this database or role. Commits and deletes of artifacts switch it on for themselves; claims, keys and quotas changed just before a crash of Postgres may be lost: set it to on."
+      "synchronous_commit is off for this database or role. This program's own sessions switch it on, because what is acknowledged must survive a crash of Postgres: set it to on."
     await sql(url, `alter database ${new URL(url).pathname.slice(1)} set synchronous_commit = off`)
     expect(await check(url)).toEqual([`WARN ${line}`])
     for (const kept of ["local", "remote_write", "remote_apply"])
