@@ -10,6 +10,8 @@ export interface Pair {
   readonly replica: PostgresServer
   /** Of the address. */
   readonly url: string
+  /** The replica gets nothing more of what the primary writes. */
+  cutReplication(): Promise<void>
   /** Makes the replica the primary, and leads the address to it; returns when it took its first write, by Date.now(). */
   promote(): Promise<number>
   dispose(): Promise<void>
@@ -49,6 +51,13 @@ export const startPair = async (options: { readonly synchronous: boolean }): Pro
     primary,
     replica,
     url: `postgres://postgres@127.0.0.1:${address.port}/postgres`,
+    cutReplication: () =>
+      asking(replica, async (client) => {
+        await client.query("alter system set primary_conninfo = ''")
+        await client.query("select pg_reload_conf()")
+        const receiving = async () => (await client.query("select 1 from pg_stat_wal_receiver")).rowCount !== 0
+        while (await receiving()) await sleep(20)
+      }),
     promote: async () => {
       await asking(replica, async (client) => {
         await client.query("select pg_promote()")
