@@ -8,6 +8,7 @@ import * as HttpServer from "../../src/http/HttpServer.ts"
 import * as Readiness from "../../src/http/Readiness.ts"
 import { checkStoreIdentity } from "../../src/Startup.ts"
 import * as Backlog from "../../src/telemetry/Backlog.ts"
+import * as DatabaseAges from "../../src/telemetry/DatabaseAges.ts"
 import * as Logs from "../../src/telemetry/Logs.ts"
 import * as MetricsServer from "../../src/telemetry/MetricsServer.ts"
 import * as Tracing from "../../src/telemetry/Tracing.ts"
@@ -21,7 +22,7 @@ import * as Production from "./Production.ts"
 const served = <A extends Sharding.Sharding, E, R>(settings: SettingsShape, cluster: Layer.Layer<A, E, R>) =>
   Layer.merge(
     HttpServer.layer.pipe(Tracing.exported(settings)),
-    Layer.merge(Actors.layer(settings).pipe(Layer.provide(cluster)), Backlog.layer),
+    Layer.mergeAll(Actors.layer(settings).pipe(Layer.provide(cluster)), Backlog.layer, DatabaseAges.layer),
   ).pipe(
     Layer.provide(Readiness.layer({ redis: settings.production !== undefined })),
     Layer.provideMerge(checkStoreIdentity),

@@ -4,6 +4,7 @@ import { Audit } from "../../services/Audit.ts"
 import { Authenticator } from "../../services/Authenticator.ts"
 import { BlobStore } from "../../services/BlobStore.ts"
 import { ClaimStore } from "../../services/ClaimStore.ts"
+import { DatabaseAge } from "../../services/DatabaseAge.ts"
 import { LeaseVerifier } from "../../services/LeaseVerifier.ts"
 import { MetadataStore } from "../../services/MetadataStore.ts"
 import { Outbox } from "../../services/Outbox.ts"
@@ -19,6 +20,7 @@ import * as Authenticators from "../Authenticator/Postgres.ts"
 import * as BlobFiles from "../BlobStore/FileSystem.ts"
 import * as ClaimStores from "../ClaimStore/Postgres.ts"
 import * as ContentHasher from "../ContentHasher/NodeCrypto.ts"
+import * as DatabaseAges from "../DatabaseAge/Postgres.ts"
 import * as Ids from "../Ids/Random.ts"
 import * as Claims from "../LeaseVerifier/Claims.ts"
 import * as Introspection from "../LeaseVerifier/Introspection.ts"
@@ -41,6 +43,7 @@ export const database = (settings: SettingsShape) => {
     Messages.layer.pipe(observe(ActorMessages, "postgres")),
     Authenticators.layer.pipe(observe(Authenticator, "postgres", { remembered: ["authenticate"] })),
     ClaimStores.layer.pipe(observe(ClaimStore, "postgres")),
+    DatabaseAges.layer.pipe(observe(DatabaseAge, "postgres")),
     lease,
     MetadataStores.layer(quota).pipe(observe(MetadataStore, "postgres")),
     Outboxes.layer.pipe(observe(Outbox, "postgres")),

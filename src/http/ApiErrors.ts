@@ -2,31 +2,33 @@ import * as HttpApiSchema from "@effect/platform/HttpApiSchema"
 import { Data, Schema } from "effect"
 
 /** Every code a caller can meet; each has one meaning and one status. */
-export type ErrorCode =
-  | "bad_request"
-  | "unknown_field"
-  | "lineage_not_allowed"
-  | "size_mismatch"
-  | "digest_mismatch"
-  | "unauthorized"
-  | "permission_denied"
-  | "lease_required"
-  | "lease_invalid"
-  | "not_found"
-  | "lease_lost"
-  | "idempotency_key_conflict"
-  | "idempotency_in_progress"
-  | "idempotency_superseded"
-  | "claim_superseded"
-  | "events_expired"
-  | "content_lost"
-  | "precondition_failed"
-  | "payload_too_large"
-  | "quota_exceeded"
-  | "range_not_satisfiable"
-  | "expectation_failed"
-  | "internal"
-  | "service_unavailable"
+export const errorCodes = [
+  "bad_request",
+  "unknown_field",
+  "lineage_not_allowed",
+  "size_mismatch",
+  "digest_mismatch",
+  "unauthorized",
+  "permission_denied",
+  "lease_required",
+  "lease_invalid",
+  "not_found",
+  "lease_lost",
+  "idempotency_key_conflict",
+  "idempotency_in_progress",
+  "idempotency_superseded",
+  "claim_superseded",
+  "events_expired",
+  "content_lost",
+  "precondition_failed",
+  "payload_too_large",
+  "quota_exceeded",
+  "range_not_satisfiable",
+  "expectation_failed",
+  "internal",
+  "service_unavailable",
+] as const
+export type ErrorCode = (typeof errorCodes)[number]
 
 /** The only shape an error ever has on the wire. */
 export interface Envelope {

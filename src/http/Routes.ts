@@ -1,4 +1,5 @@
 import * as HttpApi from "@effect/platform/HttpApi"
+import { expectAnswers } from "../telemetry/Requests.ts"
 import { Api } from "./Api.ts"
 
 interface Segment {
@@ -23,7 +24,13 @@ const add = (template: string): void => {
   }
   at.template = template
 }
-HttpApi.reflect(Api, { onGroup: () => {}, onEndpoint: ({ endpoint }) => add(endpoint.path) })
+HttpApi.reflect(Api, {
+  onGroup: () => {},
+  onEndpoint: ({ endpoint, successes }) => {
+    add(endpoint.path)
+    expectAnswers(endpoint.path, endpoint.method, successes.keys())
+  },
+})
 for (const page of ["/docs", "/openapi.json"]) add(page)
 
 /** What is no route of the API, whatever it was. */

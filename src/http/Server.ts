@@ -1,12 +1,18 @@
 import { randomUUID } from "node:crypto"
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
 import type { Duplex } from "node:stream"
-import { refused } from "../telemetry/Refused.ts"
+import { expectRefusals, refused } from "../telemetry/Refused.ts"
 import { observeRequest } from "../telemetry/Requests.ts"
-import type { ErrorCode } from "./ApiErrors.ts"
+import { observeUpload } from "../telemetry/Uploads.ts"
+import { type ErrorCode, errorCodes } from "./ApiErrors.ts"
 import { headMillis } from "./Connections.ts"
 import { routeOf } from "./Routes.ts"
 import { answerEarly, markAwaitsContinue } from "./upload/EarlyAnswer.ts"
+
+expectRefusals(errorCodes)
+
+/** Where a POST is an upload. */
+const uploadRoutes = new Set(["/v1/projects/:project/artifacts", "/v1/artifacts"])
 
 const requestIdRule = /^[A-Za-z0-9._-]{1,128}$/
 
@@ -23,7 +29,9 @@ const prepare = (req: IncomingMessage, res: ServerResponse): void => {
   const given = req.headers["x-request-id"]
   res.setHeader("x-request-id", typeof given === "string" && requestIdRule.test(given) ? given : randomUUID())
   res.setHeader("x-content-type-options", "nosniff")
-  observeRequest(routeOf(req.url ?? ""), req, res)
+  const route = routeOf(req.url ?? "")
+  observeRequest(route, req, res)
+  if (req.method === "POST" && uploadRoutes.has(route)) observeUpload(req, res)
 }
 
 /** Bytes that are not HTTP, or headers beyond the limits: one small envelope, unless an answer has begun. */

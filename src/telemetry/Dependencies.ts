@@ -17,7 +17,7 @@ const errors = MetricKey.counter("artifact_dependency_errors_total", {
 
 const failed = new Map<Dependency, Metric.Metric.Counter<number>>()
 for (const dependency of ["postgres", "redis", "blob_store", "lease_introspection"] as const)
-  failed.set(dependency, labelled(errors, { dependency }))
+  failed.set(dependency, labelled(errors, { dependency }).register())
 
 /** Counted under the dependency that failed, which need not be the one that was asked. */
 const countFault = (cause: Cause.Cause<unknown>): boolean => {

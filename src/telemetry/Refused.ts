@@ -7,12 +7,16 @@ const refusals = MetricKey.counter("artifact_refusals_total", {
 })
 const byCode = new Map<string, Metric.Metric.Counter<number>>()
 
-/** Counts an answer that is an error. Codes are those of the API, so there are few. */
-export const refused = (code: string): void => {
-  let counter = byCode.get(code)
-  if (counter === undefined) {
-    counter = labelled(refusals, { code })
-    byCode.set(code, counter)
-  }
-  counter.unsafeUpdate(1, [])
+const counterOf = (code: string): Metric.Metric.Counter<number> => {
+  const known = byCode.get(code)
+  if (known !== undefined) return known
+  const counter = labelled(refusals, { code }).register()
+  byCode.set(code, counter)
+  return counter
 }
+
+/** Exports these codes as 0 until the first answer has one of them: a series that begins with 1 shows no increase. */
+export const expectRefusals = (codes: ReadonlyArray<string>): void => codes.forEach(counterOf)
+
+/** Counts an answer that is an error. Codes are those of the API, so there are few. */
+export const refused = (code: string): void => counterOf(code).unsafeUpdate(1, [])

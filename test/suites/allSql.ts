@@ -1,6 +1,7 @@
 import { auditSuite } from "./Audit.ts"
 import { authenticatorSuite } from "./Authenticator.ts"
 import { claimStoreSuite } from "./ClaimStore.ts"
+import { databaseAgeSuite } from "./DatabaseAge.ts"
 import type { SqlLayer, SuiteOptions } from "./fixtures.ts"
 import { leaseVerifierSuite } from "./LeaseVerifier.ts"
 import { metadataStoreSuite } from "./MetadataStore.ts"
@@ -16,6 +17,7 @@ export const sqlSuites = (name: string, subject: SqlLayer, options: SuiteOptions
   auditSuite(name, subject)
   authenticatorSuite(name, subject)
   claimStoreSuite(name, subject, options)
+  databaseAgeSuite(name, subject, { numbered: true })
   leaseVerifierSuite(name, subject)
   metadataStoreSuite(name, subject, options)
   outboxSuite(name, subject, options)

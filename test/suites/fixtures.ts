@@ -9,6 +9,7 @@ import { ClaimStore } from "../../services/ClaimStore.ts"
 import { Ids } from "../../services/Ids.ts"
 import { LeaseVerifier } from "../../services/LeaseVerifier.ts"
 import { type CommitRequest, MetadataStore, type PendingUpload } from "../../services/MetadataStore.ts"
+import type { DatabaseAge } from "../../services/DatabaseAge.ts"
 import type { Outbox } from "../../services/Outbox.ts"
 import type { ProjectDuties } from "../../services/ProjectDuties.ts"
 import { ProjectStore } from "../../services/ProjectStore.ts"
@@ -26,6 +27,7 @@ export type SqlServices =
   | Outbox
   | ProjectDuties
   | ProjectStore
+  | DatabaseAge
   | RemovalQueue
   | StoreGuard
 

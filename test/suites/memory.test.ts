@@ -4,6 +4,7 @@ import * as AuthenticatorMemory from "../../layers/Authenticator/Memory.ts"
 import * as ClaimStoreMemory from "../../layers/ClaimStore/Memory.ts"
 import * as MemoryDatabase from "../../layers/clients/Memory.ts"
 import * as NodeCrypto from "../../layers/ContentHasher/NodeCrypto.ts"
+import * as DatabaseAgeMemory from "../../layers/DatabaseAge/Memory.ts"
 import * as IdsRandom from "../../layers/Ids/Random.ts"
 import * as LeaseVerifierMemory from "../../layers/LeaseVerifier/Memory.ts"
 import * as MetadataStoreMemory from "../../layers/MetadataStore/Memory.ts"
@@ -16,6 +17,7 @@ import { auditSuite } from "./Audit.ts"
 import { authenticatorSuite } from "./Authenticator.ts"
 import { claimStoreSuite } from "./ClaimStore.ts"
 import { contentHasherSuite } from "./ContentHasher.ts"
+import { databaseAgeSuite } from "./DatabaseAge.ts"
 import { idsSuite } from "./Ids.ts"
 import { leaseVerifierSuite } from "./LeaseVerifier.ts"
 import { metadataStoreSuite } from "./MetadataStore.ts"
@@ -31,6 +33,7 @@ const memory = Layer.mergeAll(
   AuditMemory.layer,
   AuthenticatorMemory.layer,
   ClaimStoreMemory.layer,
+  DatabaseAgeMemory.layer,
   LeaseVerifierMemory.layer,
   MetadataStoreMemory.layer(quota),
   OutboxMemory.layer,
@@ -48,6 +51,7 @@ projectStoreSuite("Memory", memory, concurrent)
 auditSuite("Memory", memory)
 authenticatorSuite("Memory", memory)
 claimStoreSuite("Memory", memory, concurrent)
+databaseAgeSuite("Memory", memory, { numbered: false })
 leaseVerifierSuite("Memory", memory)
 metadataStoreSuite("Memory", memory, concurrent)
 outboxSuite("Memory", memory, concurrent)

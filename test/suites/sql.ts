@@ -2,6 +2,7 @@ import { Effect, Layer, Redacted } from "effect"
 import * as Audit from "../../layers/Audit/Postgres.ts"
 import * as Authenticator from "../../layers/Authenticator/Postgres.ts"
 import * as ClaimStore from "../../layers/ClaimStore/Postgres.ts"
+import * as DatabaseAge from "../../layers/DatabaseAge/Postgres.ts"
 import * as Embedded from "../../layers/clients/Embedded.ts"
 import * as Postgres from "../../layers/clients/Postgres.ts"
 import * as Ids from "../../layers/Ids/Random.ts"
@@ -23,6 +24,7 @@ const services = Layer.mergeAll(
   Authenticator.layer,
   ClaimStore.layer,
   Claims.layer,
+  DatabaseAge.layer,
   MetadataStore.layer(quota),
   Outbox.layer,
   ProjectDuties.layer,
