@@ -19,6 +19,10 @@ interface Facts {
   readonly synchronous_commit: string
   readonly fsync: string
   readonly full_page_writes: string
+  /** Whether a server follows this one, or has a slot to do so. */
+  readonly replicas: boolean
+  /** Whose answer a commit waits for; empty: nobody's. */
+  readonly synchronous_standby_names: string
   /** Connections that ordinary roles may have at the same time, and how many are taken. */
   readonly connections: number
   readonly taken: number
@@ -28,7 +32,11 @@ interface Facts {
 
 const factsQuery = `
   select current_setting('synchronous_commit') as synchronous_commit, current_setting('fsync') as fsync,
-    current_setting('full_page_writes') as full_page_writes, current_setting('jit') = 'off' as options_arrived,
+    current_setting('full_page_writes') as full_page_writes,
+    current_setting('synchronous_standby_names') as synchronous_standby_names,
+    exists (select from pg_replication_slots where slot_type = 'physical') or exists (
+      select from pg_stat_replication as sender where sender.state is distinct from 'backup'
+        and not exists (select from pg_replication_slots where active_pid = sender.pid)) as replicas, current_setting('jit') = 'off' as options_arrived,
     current_setting('max_connections')::integer - current_setting('superuser_reserved_connections')::integer
       - coalesce(current_setting('reserved_connections', true)::integer, 0) as connections,
     (select count(*)::integer from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid())
@@ -49,6 +57,16 @@ export const warningsOf = (facts: Omit<Facts, "options_arrived">, needed: number
   if (facts.full_page_writes === "off")
     warnings.push(
       "full_page_writes is off: a crash of the machine can corrupt the database. Set it to on, unless the file system writes whole pages.",
+    )
+  if (facts.replicas && facts.synchronous_standby_names === "")
+    warnings.push(
+      "Postgres has a replica, and synchronous_standby_names is empty: a failover to that replica loses artifacts that were " +
+        "acknowledged. Name it there, e.g. 'FIRST 1 (replica_1)', so that a commit waits for it.",
+    )
+  if (facts.synchronous_standby_names !== "" && facts.synchronous_commit === "local")
+    warnings.push(
+      "synchronous_commit is local for this database or role: no commit waits for a replica, and a failover loses artifacts " +
+        "that were acknowledged. Set it to on.",
     )
   const free = facts.connections - facts.taken
   if (free < needed)

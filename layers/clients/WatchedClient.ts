@@ -52,7 +52,8 @@ export class Watch {
       if (answer === undefined || !this.answered(answer.server, asked)) return
       for (const connection of backends)
         if (connection.backend !== undefined && knows(answer, connection.backend)) connection.vouched(asked)
-        else connection.lose(new NoAnswer("Postgres does not know this connection any more"))
+        else if (this.connections.has(connection))
+          connection.lose(new NoAnswer("Postgres does not know this connection any more"))
     })
   }
 
@@ -95,7 +96,10 @@ export const watchedBy = (watch: Watch, prepares: boolean) =>
         this.#since = undefined
         if (this.#backend !== undefined) watch.liveness.alive()
       })
-      this.once("end", () => watch.connections.delete(this))
+      this.once("end", () => {
+        this.#since = undefined
+        watch.connections.delete(this)
+      })
       this.#connection.on("errorMessage", ({ code }) => {
         if (code !== readOnly || performance.now() - this.begun < youngMillis) return
         // After the statement's caller was told.
@@ -112,6 +116,7 @@ export const watchedBy = (watch: Watch, prepares: boolean) =>
     }
 
     lose(cause: NoAnswer): void {
+      this.#since = undefined
       watch.connections.delete(this)
       this.#connection.stream.destroy(cause)
     }

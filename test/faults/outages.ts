@@ -13,7 +13,7 @@ const readinessWithin = 1000
  * Asks, all the while something is measured, for what needs no dependency: how long that takes at the most is how much
  * slower than itself the machine makes the node. The returned function ends it and tells, in milliseconds.
  */
-const watchSlowness = (plane: Plane): (() => Promise<number>) => {
+export const watchSlowness = (plane: Plane): (() => Promise<number>) => {
   let done = false
   let slowest = 0
   const watching = (async () => {

@@ -26,11 +26,18 @@ export interface Plane {
   dispose(): Promise<void>
 }
 
+/** `running`: servers in the place of those that a plane starts for itself; `extra` says how to reach them. */
 export const startPlane = async (
   extra: Record<string, string> = {},
-  options: { readonly postgres?: PostgresOptions } = {},
+  options: {
+    readonly postgres?: PostgresOptions
+    readonly running?: { readonly postgres?: PostgresServer; readonly redis?: RedisServer }
+  } = {},
 ): Promise<Plane> => {
-  const [postgres, redis] = await Promise.all([startPostgres(options.postgres), startRedis()])
+  const [postgres, redis] = await Promise.all([
+    options.running?.postgres ?? startPostgres(options.postgres),
+    options.running?.redis ?? startRedis(),
+  ])
   const home = privateDir("plane")
   const dataDir = join(home.path, "data")
   mkdirSync(dataDir)

@@ -35,7 +35,15 @@ const sql = async (url: string, text: string) => {
   }
 }
 
-const sound = { synchronous_commit: "on", fsync: "on", full_page_writes: "on", connections: 97, taken: 5 }
+const sound = {
+  synchronous_commit: "on",
+  fsync: "on",
+  full_page_writes: "on",
+  replicas: false,
+  synchronous_standby_names: "",
+  connections: 97,
+  taken: 5,
+}
 
 describe("an operator reads at start", { timeout: 120_000 }, () => {
   it("nothing about a server with its defaults", async (context) => {
@@ -53,6 +61,17 @@ describe("an operator reads at start", { timeout: 120_000 }, () => {
     expect(await check(url)).toEqual([`WARN ${line}`])
     for (const kept of ["local", "remote_write", "remote_apply"])
       expect(warningsOf({ ...sound, synchronous_commit: kept }, 10)).toEqual([])
+  })
+
+  it("one line when no commit waits for a replica", () => {
+    expect(warningsOf({ ...sound, replicas: true }, 10)).toEqual([
+      "Postgres has a replica, and synchronous_standby_names is empty: a failover to that replica loses artifacts that were acknowledged. Name it there, e.g. 'FIRST 1 (replica_1)', so that a commit waits for it.",
+    ])
+    const waiting = { ...sound, replicas: true, synchronous_standby_names: "FIRST 1 (replica_1)" }
+    expect(warningsOf(waiting, 10)).toEqual([])
+    expect(warningsOf({ ...waiting, synchronous_commit: "local" }, 10)).toEqual([
+      "synchronous_commit is local for this database or role: no commit waits for a replica, and a failover loses artifacts that were acknowledged. Set it to on.",
+    ])
   })
 
   it("one line each when the server does not sync, writes no full pages, or has too few connections", async (context) => {

@@ -52,6 +52,8 @@ export interface PostgresOptions {
   readonly flavour?: Flavour
   /** Settings for the server's command line, e.g. `{ shared_preload_libraries: "pg_stat_statements" }`. */
   readonly settings?: Readonly<Record<string, string | number>>
+  /** Made as a streaming replica of this server of the same flavour, under a name of its own, e.g. `replica_1`. */
+  readonly replicaOf?: { readonly primary: PostgresServer; readonly name: string }
 }
 
 /** The npm binaries serve many test files at once; a distribution's Postgres keeps its defaults. */
@@ -60,6 +62,12 @@ const ownSettings = { npm: { max_connections: 200, timezone: "UTC", fsync: "on" 
 /** `npm`: plain code points. A distribution's: a language's order of text, as its installers set it up. */
 const localeOf = (flavour: Flavour): ReadonlyArray<string> =>
   flavour === "npm" ? ["--locale=C"] : ["--locale=C", "--locale-provider=icu", "--icu-locale=en-US"]
+
+/** Copies a primary and leaves a standby behind that follows it by a slot, as the runbook does. */
+const backupOf = ({ name, primary }: NonNullable<PostgresOptions["replicaOf"]>, dataDir: string) => {
+  const from = `host=127.0.0.1 port=${primary.port} user=postgres application_name=${name}`
+  return ["-d", from, "-D", dataDir, "-X", "stream", "-c", "fast", "-C", "-S", name, "-R", "--no-sync"]
+}
 
 /**
  * A native Postgres of one's own with fsync on, trusting whoever connects over loopback. As root it runs as `nobody`,
@@ -78,8 +86,11 @@ export const startPostgres = async (given: PostgresOptions = {}): Promise<Postgr
   if (isRoot) chmodSync(home.path, 0o711)
   const env = { PATH: process.env["PATH"], LC_ALL: "C", TZ: "UTC" }
   const plain = ["-D", dataDir, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", "--no-instructions"]
-  const initdb = programs.command("initdb", [...plain, ...localeOf(flavour)])
-  await run(initdb.command, initdb.args, { ...initdb.user, cwd: dataDir, env })
+  const made =
+    given.replicaOf === undefined
+      ? programs.command("initdb", [...plain, ...localeOf(flavour)])
+      : programs.command("pg_basebackup", backupOf(given.replicaOf, dataDir))
+  await run(made.command, made.args, { ...made.user, cwd: dataDir, env })
 
   const port = await freePort()
   const url = `postgres://postgres@127.0.0.1:${port}/postgres`

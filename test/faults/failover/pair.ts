@@ -1,0 +1,75 @@
+import pg from "pg"
+import { type PostgresServer, startPostgres } from "../../support/postgres.ts"
+import { type Flavour, wantedFlavour } from "../../support/postgresPrograms.ts"
+import { sleep } from "../../support/processes.ts"
+import { startTcpSwitch } from "../../support/tcpSwitch.ts"
+
+/** A primary and its streaming replica behind one address. */
+export interface Pair {
+  readonly primary: PostgresServer
+  readonly replica: PostgresServer
+  /** Of the address. */
+  readonly url: string
+  /** The replica gets nothing more of what the primary writes. */
+  cutReplication(): Promise<void>
+  /** Makes the replica the primary, and leads the address to it; returns when it took its first write, by Date.now(). */
+  promote(): Promise<number>
+  dispose(): Promise<void>
+}
+
+const replicaName = "replica_1"
+
+/** One connection for some questions. */
+export const asking = async <A>(server: PostgresServer, questions: (client: pg.Client) => Promise<A>): Promise<A> => {
+  const client = new pg.Client({ connectionString: server.url })
+  client.on("error", () => {})
+  await client.connect()
+  try {
+    return await questions(client)
+  } finally {
+    await client.end()
+  }
+}
+
+/** pg_basebackup comes with a distribution's package, not with the npm binaries. */
+const flavour = (): Flavour => (wantedFlavour() === "npm" ? "debian" : wantedFlavour())
+
+/** `synchronous`: a commit is acknowledged once the replica has it too. */
+export const startPair = async (options: { readonly synchronous: boolean }): Promise<Pair> => {
+  const primary = await startPostgres({ flavour: flavour() })
+  const replica = await startPostgres({ flavour: flavour(), replicaOf: { primary, name: replicaName } })
+  if (options.synchronous)
+    await asking(primary, async (client) => {
+      await client.query(`alter system set synchronous_standby_names = 'FIRST 1 (${replicaName})'`)
+      await client.query("select pg_reload_conf()")
+      const inStep = async () =>
+        (await client.query("select 1 from pg_stat_replication where sync_state = 'sync'")).rowCount === 1
+      while (!(await inStep())) await sleep(20)
+    })
+  const address = await startTcpSwitch([primary.port, replica.port])
+  return {
+    primary,
+    replica,
+    url: `postgres://postgres@127.0.0.1:${address.port}/postgres`,
+    cutReplication: () =>
+      asking(replica, async (client) => {
+        await client.query("alter system set primary_conninfo = ''")
+        await client.query("select pg_reload_conf()")
+        const receiving = async () => (await client.query("select 1 from pg_stat_wal_receiver")).rowCount !== 0
+        while (await receiving()) await sleep(20)
+      }),
+    promote: async () => {
+      await asking(replica, async (client) => {
+        await client.query("select pg_promote()")
+        await client.query("create temporary table first_write ()")
+      })
+      const at = Date.now()
+      await address.lead(1)
+      return at
+    },
+    dispose: async () => {
+      await address.dispose()
+      await Promise.all([primary.dispose(), replica.dispose()])
+    },
+  }
+}
