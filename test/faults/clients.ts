@@ -31,8 +31,6 @@ export interface Client {
   stopped(): boolean
   claim: Claim
   token: string
-  /** Uploads whose first try still holds their key, although nobody hears of it any more. */
-  readonly held: Array<Upload>
   /** The latest keyed upload under the present claim. */
   last: { readonly key: string; readonly fact: Fact } | undefined
 }
@@ -85,49 +83,48 @@ const draft = ({ random }: Client) => {
   return { name: `files/${randomUUID()}.bin`, size: size ?? 0, chunked: random.below(2) === 0 }
 }
 
-/** One upload until it is acknowledged, or its key is held by a try that was never answered: then it waits its turn. */
+/** How long the platform's SDK waits before each of its retries, in milliseconds; after the last one it gives up. */
+const sdkPauses = [1000, 2000, 4000]
+
+/**
+ * One upload as the platform's SDK makes it: with a key, broken connections and 429, 502, 503 and 504 are retried three
+ * times; any other answer is final, 409 too. Without a key it is sent once.
+ */
 const bring = async (client: Client, upload: Upload): Promise<void> => {
-  const { chronicle, held, model } = client
+  const { chronicle, model } = client
   const { begun, claim, key, name, size, token } = upload
   const bytes = contentOf(name, size)
   const file = { name, bytes, chunked: upload.chunked, ...(key !== undefined && { key }) }
   const send = () => publish(client.target().baseUrl, { ...model.tenant, token }, file)
-  for (;;) {
+  for (let retries = 0; ; retries++) {
     const answer = await chronicle.hear("publish", send)
     if (answer?.status === 201 || (answer?.status === 200 && key !== undefined)) {
       const fact = { id: answer.body.id, name, size, sha256: sha256(bytes), claim, begun, answered: Date.now() }
       model.facts.set(fact.id, fact)
       model.doubtful.delete(name)
       chronicle.succeeded(answer.status === 201 ? "publish" : "publish, answered by a replay", begun)
-      if (key !== undefined && client.token === token) client.last = { key, fact }
+      if (retries > 0) chronicle.succeeded(`publish, by retry ${retries}`, begun)
+      if (key !== undefined) client.last = { key, fact }
       return
     }
     if (answer !== undefined) {
-      const code = answer.body?.error?.code
-      // Superseded meanwhile, and its first try came to nothing: now it must never be seen.
-      if (code === "lease_lost" && client.token !== token) return void model.refused.add(name)
       chronicle.failed("publish", inWords(answer))
       if (!isTransient(answer)) return chronicle.fault(`an honest upload was answered ${inWords(answer)}`)
-      if (code === "idempotency_in_progress") return void held.push(upload)
     }
     if (key === undefined || client.stopped()) return
-    await sleep(150)
+    const pause = sdkPauses[retries]
+    if (pause === undefined) return chronicle.failed("publish", "given up after three retries")
+    await sleep(pause)
   }
 }
 
-/** Publishes; with a key until it is acknowledged, however often pods die in between, and without one once. */
+/** Publishes a new file, most often with a key. */
 export const publishOnce = (client: Client): Promise<void> => {
   const { claim, model, random, token } = client
   const key = random.below(5) === 0 ? undefined : randomUUID()
   const upload = { ...draft(client), key, claim, token, begun: Date.now() }
   model.doubtful.add(upload.name)
   return bring(client, upload)
-}
-
-/** The next try for an upload whose key was held. */
-export const bringHeld = async (client: Client): Promise<void> => {
-  const upload = client.held.shift()
-  if (upload !== undefined) await bring(client, upload)
 }
 
 /** The same upload again, under the same key, with the token given: the same artifact, however often. */

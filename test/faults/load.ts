@@ -1,6 +1,5 @@
 import { sleep } from "../support/processes.ts"
 import {
-  bringHeld,
   type Client,
   deleteOne,
   heartbeat,
@@ -72,12 +71,10 @@ export const startLoad = async (options: {
       stopped: () => stopped,
       claim,
       token: "",
-      held: [],
       last: undefined,
     }
     await takeClaim(client, claim)
     while (!stopped) {
-      if (random.below(4) === 0) await bringHeld(client)
       let dice = random.below(40)
       const chosen = mix.find(([share]) => (dice -= share) < 0)
       await chosen?.[1](client)

@@ -100,8 +100,7 @@ export const inWords = ({ body, status }: Answer): string => {
 }
 
 /** Whether it says no more than "not now": the same request may be made again. */
-export const isTransient = ({ body, status }: Answer): boolean =>
-  status === 502 || status === 503 || status === 504 || body?.error?.code === "idempotency_in_progress"
+export const isTransient = ({ status }: Answer): boolean => [429, 502, 503, 504].includes(status)
 
 /** Bytes that follow from their name alone, so that they can be compared long after. */
 export const contentOf = (name: string, size: number): Uint8Array<ArrayBuffer> => {
