@@ -6,7 +6,13 @@ export default defineConfig({
   root: resolve(import.meta.dirname, ".."),
   test: {
     include: ["test/**/*.test.ts"],
-    exclude: ["test/acceptance/**", "test/k8s/**", "test/pods/full/**", "test/faults/failover/**"],
+    exclude: [
+      "test/acceptance/**",
+      "test/k8s/**",
+      "test/pods/full/**",
+      "test/faults/failover/**",
+      "test/upgrade/full/**",
+    ],
     globalSetup: ["test/support/globalSetup.ts"],
     pool: "forks",
     poolOptions: { forks: { minForks: 1, maxForks: 2 } },

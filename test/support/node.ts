@@ -8,6 +8,8 @@ export interface NodeOptions {
   /** The whole configuration: nothing but PATH and HOME is inherited. HOST, PORT and METRICS_PORT may be given too. */
   readonly env: Readonly<Record<string, string>>
   readonly args?: ReadonlyArray<string>
+  /** The folder of the source to run, with node_modules; default: this one. */
+  readonly source?: string | undefined
   /** How long until /readyz answers 200, in milliseconds; default 60,000. */
   readonly readyWithinMs?: number
 }
@@ -27,10 +29,10 @@ export interface ProductNode {
   resume(): void
 }
 
-const root = resolve(import.meta.dirname, "../..")
+const here = resolve(import.meta.dirname, "../..")
 
 /** What follows `node` in the command that users run. */
-const startArguments = (): ReadonlyArray<string> =>
+const startArguments = (root: string): ReadonlyArray<string> =>
   JSON.parse(readFileSync(resolve(root, "package.json"), "utf8"))
     .scripts.start.split(" ")
     .slice(1)
@@ -46,7 +48,8 @@ export const startNode = async (options: NodeOptions): Promise<ProductNode> => {
     ...options.env,
     PORT: port,
   }
-  const spawned = await spawnRecorded(process.execPath, [...startArguments(), ...(options.args ?? [])], {
+  const root = options.source ?? here
+  const spawned = await spawnRecorded(process.execPath, [...startArguments(root), ...(options.args ?? [])], {
     cwd: root,
     env,
   })

@@ -32,6 +32,8 @@ export interface ClusterOptions {
   readonly together?: boolean
   readonly store?: StoreKind | undefined
   readonly balancer?: BalancerKind | undefined
+  /** The folder of the release that migrates and runs; default: this one. */
+  readonly source?: string
   /** Configuration of every pod, on top of what the cluster needs. */
   readonly env?: Readonly<Record<string, string>>
 }
@@ -100,7 +102,7 @@ export const startCluster = async (options: ClusterOptions): Promise<Cluster> =>
       ...options.env,
     }
     const base = { PATH: process.env["PATH"] ?? "", HOME: process.env["HOME"] ?? "" }
-    await run(process.execPath, ["src/migrate.ts"], { cwd: root, env: { ...base, ...shared } })
+    await run(process.execPath, ["src/migrate.ts"], { cwd: options.source ?? root, env: { ...base, ...shared } })
 
     const ports: Array<number> = []
     for (let index = 0; index < options.pods; index++) ports.push(await freePort())
@@ -110,7 +112,7 @@ export const startCluster = async (options: ClusterOptions): Promise<Cluster> =>
     for (const [index, port] of ports.entries())
       pods.push(makePod({ name: `pod${index + 1}`, port, env: { ...env, RUNNER_PORT: String(await freePort()) } }))
     stops.push(() => Promise.all(pods.map((pod) => pod.kill9().catch(() => {}))).then(() => {}))
-    await Promise.all(pods.map((pod) => pod.start()))
+    await Promise.all(pods.map((pod) => pod.start(options.source)))
     await seenByBalancer(balancer.baseUrl)
     return {
       baseUrl: balancer.baseUrl,

@@ -10,8 +10,8 @@ export interface Pod {
   /** Of its process, if one runs. */
   pid(): number | undefined
   serves(): boolean
-  /** Until it serves. A process that ends before, because something it needs is away, is followed by the next. */
-  start(): Promise<void>
+  /** Until it serves. A process that ends before, because something it needs is away, is followed by the next. `source`: the folder of the release to run, default the last one's. */
+  start(source?: string): Promise<void>
   kill9(): Promise<void>
   /** SIGTERM, and the exit code it came to. */
   stop(): Promise<number | null>
@@ -31,6 +31,7 @@ export const makePod = (options: {
   let node: ProductNode | undefined
   let serving = false
   let earlier = ""
+  let release: string | undefined
   const remember = (words: string) => {
     earlier = (earlier + words).slice(-keptCharacters)
   }
@@ -51,11 +52,12 @@ export const makePod = (options: {
     baseUrl: `http://127.0.0.1:${options.port}`,
     pid: () => node?.pid,
     serves: () => serving,
-    start: async () => {
+    start: async (source) => {
+      release = source ?? release
       const until = Date.now() + 90_000
       for (;;) {
         try {
-          node = await startNode({ env })
+          node = await startNode({ env, source: release })
           serving = true
           return
         } catch (error) {
