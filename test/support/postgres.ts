@@ -64,9 +64,9 @@ const localeOf = (flavour: Flavour): ReadonlyArray<string> =>
   flavour === "npm" ? ["--locale=C"] : ["--locale=C", "--locale-provider=icu", "--icu-locale=en-US"]
 
 /** Copies a primary and leaves a standby behind that follows it by a slot, as the runbook does. */
-const backupOf = ({ name, primary }: NonNullable<PostgresOptions["replicaOf"]>, dataDir: string) => {
-  const from = `host=127.0.0.1 port=${primary.port} user=postgres application_name=${name}`
-  return ["-d", from, "-D", dataDir, "-X", "stream", "-c", "fast", "-C", "-S", name, "-R", "--no-sync"]
+export const backupOf = (host: string, port: number, name: string, dataDir: string): ReadonlyArray<string> => {
+  const from = `host=${host} port=${port} user=postgres application_name=${name}`
+  return ["-d", from, "-D", dataDir, "-X", "stream", "-c", "fast", "-C", "-S", name, "-R"]
 }
 
 /**
@@ -89,7 +89,10 @@ export const startPostgres = async (given: PostgresOptions = {}): Promise<Postgr
   const made =
     given.replicaOf === undefined
       ? programs.command("initdb", [...plain, ...localeOf(flavour)])
-      : programs.command("pg_basebackup", backupOf(given.replicaOf, dataDir))
+      : programs.command("pg_basebackup", [
+          ...backupOf("127.0.0.1", given.replicaOf.primary.port, given.replicaOf.name, dataDir),
+          "--no-sync",
+        ])
   await run(made.command, made.args, { ...made.user, cwd: dataDir, env })
 
   const port = await freePort()

@@ -27,6 +27,14 @@ listen servers
 ${servers.map((server, index) => `  server s${index} 127.0.0.1:${server}${index === 0 ? "" : " disabled"}`).join("\n")}
 `
 
+/** What HAProxy is told to lead to one of so many servers. */
+export const leading = (leader: number, servers: number): ReadonlyArray<string> => [
+  ...Array.from({ length: servers }, (_, server) => server)
+    .filter((server) => server !== leader)
+    .map((server) => `set server servers/s${server} state maint`),
+  `set server servers/s${leader} state ready`,
+]
+
 /** Sends one line to HAProxy's socket and returns what it says. */
 const tell = (socket: string, line: string): Promise<string> =>
   new Promise((resolve, reject) => {
@@ -50,15 +58,13 @@ export const startTcpSwitch = async (servers: ReadonlyArray<number>): Promise<Tc
       () => false,
     ),
   )
-  const state = async (server: number, to: "ready" | "maint") => {
-    const said = await tell(socket, `set server servers/s${server} state ${to}`)
-    if (said !== "") throw new Error(`HAProxy said: ${said}`)
-  }
   return {
     port,
     lead: async (leader) => {
-      for (const server of servers.keys()) if (server !== leader) await state(server, "maint")
-      await state(leader, "ready")
+      for (const line of leading(leader, servers.length)) {
+        const said = await tell(socket, line)
+        if (said !== "") throw new Error(`HAProxy said: ${said}`)
+      }
     },
     dispose: async () => {
       await spawned.end("SIGKILL")

@@ -19,6 +19,14 @@ export interface Pair {
 
 const replicaName = "replica_1"
 
+/** What the runbook tells an operator to run. */
+export const runbook = {
+  waitForReplica: `alter system set synchronous_standby_names = 'FIRST 1 (${replicaName})'`,
+  reload: "select pg_reload_conf()",
+  inStep: "select 1 from pg_stat_replication where sync_state = 'sync'",
+  promote: "select pg_promote()",
+}
+
 /** One connection for some questions. */
 export const asking = async <A>(server: PostgresServer, questions: (client: pg.Client) => Promise<A>): Promise<A> => {
   const client = new pg.Client({ connectionString: server.url })
@@ -40,10 +48,9 @@ export const startPair = async (options: { readonly synchronous: boolean }): Pro
   const replica = await startPostgres({ flavour: flavour(), replicaOf: { primary, name: replicaName } })
   if (options.synchronous)
     await asking(primary, async (client) => {
-      await client.query(`alter system set synchronous_standby_names = 'FIRST 1 (${replicaName})'`)
-      await client.query("select pg_reload_conf()")
-      const inStep = async () =>
-        (await client.query("select 1 from pg_stat_replication where sync_state = 'sync'")).rowCount === 1
+      await client.query(runbook.waitForReplica)
+      await client.query(runbook.reload)
+      const inStep = async () => (await client.query(runbook.inStep)).rowCount === 1
       while (!(await inStep())) await sleep(20)
     })
   const address = await startTcpSwitch([primary.port, replica.port])
@@ -54,13 +61,13 @@ export const startPair = async (options: { readonly synchronous: boolean }): Pro
     cutReplication: () =>
       asking(replica, async (client) => {
         await client.query("alter system set primary_conninfo = ''")
-        await client.query("select pg_reload_conf()")
+        await client.query(runbook.reload)
         const receiving = async () => (await client.query("select 1 from pg_stat_wal_receiver")).rowCount !== 0
         while (await receiving()) await sleep(20)
       }),
     promote: async () => {
       await asking(replica, async (client) => {
-        await client.query("select pg_promote()")
+        await client.query(runbook.promote)
         await client.query("create temporary table first_write ()")
       })
       const at = Date.now()

@@ -1,10 +1,14 @@
 import { randomBytes } from "node:crypto"
+import { readFileSync } from "node:fs"
+import { join } from "node:path"
 import { Redis } from "ioredis"
 import { afterEach, describe, expect, it } from "vitest"
 import { orNotRun } from "../../support/backends.ts"
+import { backupOf } from "../../support/postgres.ts"
 import { sleep } from "../../support/processes.ts"
+import { leading } from "../../support/tcpSwitch.ts"
 import { makeTenant, type Plane, publish, type Tenant } from "../plane.ts"
-import { asking, type Pair, startPair } from "./pair.ts"
+import { asking, type Pair, runbook, startPair } from "./pair.ts"
 import { auditAfter, failover, startFailoverPlane } from "./story.ts"
 
 /** A caller hears of a server that is gone within two seconds; what the machine takes for a publish comes on top. */
@@ -30,6 +34,16 @@ const start = async (options: { readonly synchronous: boolean }) => {
   plane = await startFailoverPlane({ DATABASE_URL: pair.url }, { postgres: pair.primary })
   return { pair, plane }
 }
+
+it("the runbook has the commands that these stories run", () => {
+  const text = readFileSync(join(import.meta.dirname, "../../../k8s/README.md"), "utf8")
+  for (const command of Object.values(runbook)) expect(text).toContain(`   ${command};\n`)
+  const backup = backupOf("$PRIMARY", 5432, "replica_1", '"$PGDATA"').map((word) =>
+    word.includes(" ") ? `"${word}"` : word,
+  )
+  expect(text).toContain(`   pg_basebackup ${backup.join(" ")}\n`)
+  for (const command of leading(1, 2)) expect(text).toContain(`   ${command}\n`)
+})
 
 describe("Postgres fails over to a synchronous replica", () => {
   it.each([
