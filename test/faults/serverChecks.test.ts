@@ -5,6 +5,7 @@ import { checkServer, warningsOf } from "../../layers/clients/ServerChecks.ts"
 import { orNotRun } from "../support/backends.ts"
 import { startPgbouncer } from "../support/pgbouncer.ts"
 import { createDatabase, type PostgresServer, startPostgres } from "../support/postgres.ts"
+import { startPlane } from "./plane.ts"
 
 let server: PostgresServer | null = null
 
@@ -117,6 +118,33 @@ describe("an operator reads at start", { timeout: 120_000 }, () => {
       else expect(found).toEqual([])
     } finally {
       await pooler.stop()
+    }
+  })
+
+  it("each line in the log of a node, or the refusal and nothing else", async (context) => {
+    const plane = await orNotRun("Postgres", () => startPlane({}, { postgres: { settings: { max_connections: 18 } } }))
+    if (plane === null) return context.skip()
+    try {
+      expect(plane.node().logs()).toMatch(/Postgres has \d+ of 15 connections left, and this process may open 16:/)
+      await plane.node().stop()
+      const pooler = await orNotRun("PgBouncer", () =>
+        startPgbouncer(plane.postgres, { mode: "transaction", ignoreOptions: true }),
+      )
+      if (pooler === null) return context.skip()
+      try {
+        const ended = await plane.start({ DATABASE_URL: pooler.url }).then(
+          () => "",
+          (error: Error) => error.message,
+        )
+        expect(ended.split("\n").filter((line) => line !== "")).toEqual([
+          expect.stringMatching(/^ended before 200/),
+          refusal.message,
+        ])
+      } finally {
+        await pooler.stop()
+      }
+    } finally {
+      await plane.dispose()
     }
   })
 })
