@@ -137,6 +137,38 @@ if (inject("postgresUrl") !== null)
       }),
     )
 
+    it.scopedLive("so it does for a role that may not see its own session, as while a password is rotated", () =>
+      Effect.gen(function* () {
+        yield* Effect.acquireUseRelease(
+          Effect.promise(async () => {
+            const admin = new pg.Client({ connectionString: former.url })
+            await admin.connect()
+            return admin
+          }),
+          (admin) =>
+            Effect.promise(async () => {
+              await admin.query("create role owner nologin")
+              await admin.query("create role rotated login in role owner")
+              await admin.query("alter role rotated set role owner")
+            }),
+          (admin) => Effect.promise(() => admin.end()),
+        )
+        yield* Effect.gen(function* () {
+          const sql = yield* SqlClient
+          const seen = yield* sql`select backend_start from pg_stat_activity where pid = pg_backend_pid()`
+          expect(seen).toEqual([{ backend_start: null }])
+          yield* sql`select pg_sleep(3.5)`
+        }).pipe(
+          Effect.provide(
+            Postgres.layer({
+              url: Redacted.make(`postgres://rotated@127.0.0.1:${former.port}/postgres`),
+              poolSize: 1,
+            }),
+          ),
+        )
+      }),
+    )
+
     it.scopedLive("a connection on which the server takes no writes any more is given up", () =>
       Effect.gen(function* () {
         const proxy = yield* address

@@ -1,8 +1,11 @@
 import { randomBytes } from "node:crypto"
 import { readFileSync } from "node:fs"
 import { join } from "node:path"
+import { SqlClient } from "@effect/sql/SqlClient"
+import { Effect, Redacted, Schedule } from "effect"
 import { Redis } from "ioredis"
 import { afterEach, describe, expect, it } from "vitest"
+import * as Postgres from "../../../layers/clients/Postgres.ts"
 import { orNotRun } from "../../support/backends.ts"
 import { backupOf } from "../../support/postgres.ts"
 import { sleep } from "../../support/processes.ts"
@@ -73,6 +76,23 @@ describe("Postgres fails over to a synchronous replica", () => {
     expect(slowest).toBeLessThan(answerWithin + calm)
     expect(backAfter).toBeLessThan(backWithin + calm)
   })
+})
+
+it("a standby at the address is refused in one sentence, and used as soon as it was promoted", async () => {
+  pair = await orNotRun("Postgres with a replica, behind HAProxy", () => startPair({ synchronous: false }))
+  if (pair === null) return
+  const { promote, replica } = pair
+  const ask = Effect.flatMap(SqlClient, (sql) => sql`select 1 as one`)
+  await Effect.runPromise(
+    Effect.gen(function* () {
+      expect(yield* Effect.flip(ask)).toMatchObject({
+        cause: { message: "DATABASE_URL leads to a standby, which takes no writes: it must lead to the primary" },
+      })
+      yield* Effect.promise(promote)
+      const [row] = yield* Effect.retry(ask, Schedule.spaced(50)).pipe(Effect.timeout("10 seconds"))
+      expect(row).toEqual({ one: 1 })
+    }).pipe(Effect.provide(Postgres.layer({ url: Redacted.make(replica.url), poolSize: 2 }))),
+  )
 })
 
 describe("Postgres fails over to a replica that lagged", () => {
