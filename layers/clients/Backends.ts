@@ -1,3 +1,4 @@
+import { Schema } from "effect"
 import type { ClientConfig } from "pg"
 import pg from "pg"
 import { Socket } from "node:net"
@@ -18,11 +19,8 @@ export interface OwnBackend extends Backend {
 }
 
 /** The address leads to a server that follows another one: a replica, or a primary that was demoted. */
-export class Standby extends Error {
-  override readonly name = "Standby"
-  constructor() {
-    super("DATABASE_URL leads to a standby, which takes no writes: it must lead to the primary")
-  }
+export class Standby extends Schema.TaggedError<Standby>()("Standby", {}) {
+  override readonly message = "DATABASE_URL leads to a standby, which takes no writes: it must lead to the primary."
 }
 
 const epoch = (time: string) => `extract(epoch from ${time})::text`

@@ -1,5 +1,6 @@
 import { Effect, Redacted, Schema } from "effect"
 import pg from "pg"
+import { Standby } from "./Backends.ts"
 import { sqlStateOf } from "./sqlErrors.ts"
 import { DependencyUnavailable } from "../../services/Unavailable.ts"
 import { sessionOptions } from "./sessionOptions.ts"
@@ -19,6 +20,8 @@ interface Facts {
   readonly synchronous_commit: string
   readonly fsync: string
   readonly full_page_writes: string
+  /** The server follows another one and takes no writes. */
+  readonly standby: boolean
   /** Whether a server follows this one, or has a slot to do so. */
   readonly replicas: boolean
   /** Whose answer a commit waits for; empty: nobody's. */
@@ -33,7 +36,7 @@ interface Facts {
 const factsQuery = `
   select current_setting('synchronous_commit') as synchronous_commit, current_setting('fsync') as fsync,
     current_setting('full_page_writes') as full_page_writes,
-    current_setting('synchronous_standby_names') as synchronous_standby_names,
+    pg_is_in_recovery() as standby, current_setting('synchronous_standby_names') as synchronous_standby_names,
     exists (select from pg_replication_slots where slot_type = 'physical') or exists (
       select from pg_stat_replication as sender where sender.state is distinct from 'backup'
         and not exists (select from pg_replication_slots where active_pid = sender.pid)) as replicas, current_setting('jit') = 'off' as options_arrived,
@@ -43,7 +46,10 @@ const factsQuery = `
       as taken`
 
 /** What an operator should know of a server, a sentence each. `needed`: connections that this process may open. */
-export const warningsOf = (facts: Omit<Facts, "options_arrived">, needed: number): ReadonlyArray<string> => {
+export const warningsOf = (
+  facts: Omit<Facts, "options_arrived" | "standby">,
+  needed: number,
+): ReadonlyArray<string> => {
   const warnings: Array<string> = []
   if (facts.synchronous_commit === "off")
     warnings.push(
@@ -122,6 +128,7 @@ const inspect = async (url: string): Promise<Facts> => {
     clients.push(first)
     const facts = (await first.query<Facts>(factsQuery)).rows[0]
     if (facts === undefined) throw new Error("the server did not say how it is set up")
+    if (facts.standby) throw new Standby()
     const other = await connect(url)
     clients.push(other)
     if (!facts.options_arrived || (await takesTurns(first, other))) throw pooled
@@ -132,14 +139,14 @@ const inspect = async (url: string): Promise<Facts> => {
 }
 
 /**
- * Looks at the server before the process uses it: refuses a pooler in transaction mode, and logs one line for each
+ * Looks at the server before the process uses it: refuses a pooler in transaction mode and a standby, and logs one line for each
  * setting that weakens what the product promises. `needed`: how many connections this process may open.
  */
 export const checkServer = (options: { readonly url: Redacted.Redacted; readonly needed: number }) =>
   Effect.tryPromise({
     try: () => inspect(Redacted.value(options.url)),
     catch: (cause) =>
-      cause instanceof PoolerInTransactionMode
+      cause instanceof PoolerInTransactionMode || cause instanceof Standby
         ? cause
         : new DependencyUnavailable({ dependency: "postgres", operation: "check", cause }),
   }).pipe(

@@ -6,6 +6,8 @@ import { Effect, Redacted, Schedule } from "effect"
 import { Redis } from "ioredis"
 import { afterEach, describe, expect, it } from "vitest"
 import * as Postgres from "../../../layers/clients/Postgres.ts"
+import { checkServer } from "../../../layers/clients/ServerChecks.ts"
+import { describeFailure } from "../../../src/Failure.ts"
 import { orNotRun } from "../../support/backends.ts"
 import { backupOf } from "../../support/postgres.ts"
 import { sleep } from "../../support/processes.ts"
@@ -82,16 +84,17 @@ it("a standby at the address is refused in one sentence, and used as soon as it 
   pair = await orNotRun("Postgres with a replica, behind HAProxy", () => startPair({ synchronous: false }))
   if (pair === null) return
   const { promote, replica } = pair
+  const url = Redacted.make(replica.url)
   const ask = Effect.flatMap(SqlClient, (sql) => sql`select 1 as one`)
   await Effect.runPromise(
     Effect.gen(function* () {
-      expect(yield* Effect.flip(ask)).toMatchObject({
-        cause: { message: "DATABASE_URL leads to a standby, which takes no writes: it must lead to the primary" },
-      })
+      const message = "DATABASE_URL leads to a standby, which takes no writes: it must lead to the primary."
+      expect(describeFailure(yield* Effect.flip(checkServer({ url, needed: 1 })))).toBe(message)
+      expect(yield* Effect.flip(ask)).toMatchObject({ cause: { message } })
       yield* Effect.promise(promote)
       const [row] = yield* Effect.retry(ask, Schedule.spaced(50)).pipe(Effect.timeout("10 seconds"))
       expect(row).toEqual({ one: 1 })
-    }).pipe(Effect.provide(Postgres.layer({ url: Redacted.make(replica.url), poolSize: 2 }))),
+    }).pipe(Effect.provide(Postgres.layer({ url, poolSize: 2 }))),
   )
 })
 
