@@ -1,6 +1,7 @@
 import * as MessageStorage from "@effect/cluster/MessageStorage"
 import * as SqlMessageStorage from "@effect/cluster/SqlMessageStorage"
 import { Clock, Effect, Layer } from "effect"
+import { withoutTableLock } from "./TableLock.ts"
 
 /** For how long after a failed read messages are taken for unread, in milliseconds: longer than a statement lives. */
 const doubtMillis = 10_000
@@ -31,4 +32,4 @@ export const layer = Layer.effect(
         ),
     })
   }),
-).pipe(Layer.provide(SqlMessageStorage.layer))
+).pipe(Layer.provide(SqlMessageStorage.layer), Layer.provide(withoutTableLock))

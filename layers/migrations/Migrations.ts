@@ -5,6 +5,7 @@ import * as SqlClient from "@effect/sql/SqlClient"
 import { Effect, Layer, Schema } from "effect"
 import { readFileSync } from "node:fs"
 import { join } from "node:path"
+import { withoutTableLock } from "../ActorMessages/TableLock.ts"
 import type { Migration } from "./Migration.ts"
 import { lockedSession, migrateTo } from "./Migrator.ts"
 
@@ -34,6 +35,7 @@ export const migrateEngine = Effect.scoped(
   Effect.gen(function* () {
     yield* lockedSession(engineLock)
     yield* Layer.build(Layer.merge(SqlMessageStorage.layer, SqlRunnerStorage.layer)).pipe(
+      Effect.provide(withoutTableLock),
       Effect.provide(ShardingConfig.layer({ shardLockDisableAdvisory: true })),
     )
   }),

@@ -2,9 +2,9 @@ import { Effect, Redacted } from "effect"
 import pg from "pg"
 import { afterAll, beforeAll, beforeEach, describe, expect, inject, it } from "vitest"
 import * as Postgres from "../../layers/clients/Postgres.ts"
-import { migrations } from "../../layers/migrations/Migrations.ts"
+import { migrateEngine, migrations } from "../../layers/migrations/Migrations.ts"
 import { migrateTo } from "../../layers/migrations/Migrator.ts"
-import { makeTenant, type Plane, startPlane, type Tenant } from "../faults/plane.ts"
+import { makeTenant, type Plane, publish, startPlane, type Tenant } from "../faults/plane.ts"
 import { freePort } from "../support/ports.ts"
 import { sleep } from "../support/processes.ts"
 import { startCalls } from "./calls.ts"
@@ -25,6 +25,7 @@ if (inject("postgresUrl") !== null && inject("redisUrl") !== null)
     let tenant: Tenant
     let db: pg.Client
     let tables: ReadonlyArray<string>
+    const pool = () => Postgres.layer({ url: Redacted.make(plane.postgres.url), poolSize: 3, patient: true })
     beforeAll(async () => {
       plane = await startPlane({ RUNNER_HOST: "127.0.0.1", RUNNER_PORT: String(await freePort()) })
       db = new pg.Client({ connectionString: plane.postgres.url })
@@ -33,7 +34,7 @@ if (inject("postgresUrl") !== null && inject("redisUrl") !== null)
         `select relname as name from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace order by 1`,
       )
       tables = rows.map(({ name }) => name)
-    }, 90_000)
+    }, 180_000)
     beforeEach(async () => {
       tenant = await makeTenant(plane.node().baseUrl, plane.adminKey)
     })
@@ -73,7 +74,7 @@ if (inject("postgresUrl") !== null && inject("redisUrl") !== null)
         const migrating = Effect.runPromise(
           Effect.provide(
             migrateTo([...migrations, { id: 1001, name: "later", kind: "transaction", statements }]),
-            Postgres.layer({ url: Redacted.make(plane.postgres.url), poolSize: 3, patient: true }),
+            pool(),
           ),
         ).finally(() => {
           waits = false
@@ -92,6 +93,27 @@ if (inject("postgresUrl") !== null && inject("redisUrl") !== null)
         for (const [what, count] of after) expect(count, what).toBeGreaterThan(before.get(what) ?? 0)
         const { rows } = await db.query("select 1 from information_schema.columns where column_name = 'later'")
         expect(rows).toHaveLength(tables.length)
+      },
+    )
+
+    it(
+      "while a dump holds every table, a pod starts, and a migration with nothing to do waits for nobody",
+      { timeout: 120_000 },
+      async () => {
+        await plane.node().kill9()
+        await db.query("begin")
+        await db.query(`lock table ${tables.join(", ")} in access share mode`)
+        await plane.start()
+        await Effect.runPromise(Effect.provide(Effect.zipRight(migrateTo(migrations), migrateEngine), pool()))
+        const bytes = new Uint8Array(Buffer.from("published meanwhile"))
+        const { body } = await publish(plane.node().baseUrl, tenant, { name: "meanwhile.txt", bytes })
+        const told = async () =>
+          (await db.query("select 1 from events where artifact_id = $1 and published_at is not null", [body.id]))
+            .rowCount
+        // A duty of the killed node moves within 9 s.
+        for (let left = 100; left > 0 && (await told()) === 0; left--) await sleep(200)
+        expect(await told(), plane.node().logs().slice(-3000)).toBe(1)
+        await db.query("commit")
       },
     )
   })
