@@ -59,7 +59,7 @@ export class Outbox extends Context.Tag("services/Outbox")<
     readonly raise: (top: number, standing: Published) => Effect.Effect<void, DependencyUnavailable>
     /** Removes events appended more than `retentionSeconds` ago, never unpublished ones. */
     readonly prune: (retentionSeconds: number, step: PruneStep) => Effect.Effect<Pruned, DependencyUnavailable>
-    /** How many events wait for the stream, and since how many seconds the oldest does. */
+    /** How many events wait for the stream, counted up to `countedAtMost`, and since how many seconds the oldest does. */
     readonly lag: Effect.Effect<{ readonly rows: number; readonly seconds: number }, DependencyUnavailable>
   }
 >() {}

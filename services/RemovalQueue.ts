@@ -25,7 +25,7 @@ export class RemovalQueue extends Context.Tag("services/RemovalQueue")<
     readonly take: (limit: number) => Effect.Effect<ReadonlyArray<Removal>, DependencyUnavailable>
     /** The object is gone for certain. With `attempt`: unless it was handed to another since. Idempotent. */
     readonly confirm: (blobKey: string, attempt?: number) => Effect.Effect<void, DependencyUnavailable>
-    /** How many wait, and how many of these are parked. */
+    /** How many wait, and how many of these are parked; each counted up to `countedAtMost`. */
     readonly backlog: Effect.Effect<{ readonly waiting: number; readonly parked: number }, DependencyUnavailable>
   }
 >() {}

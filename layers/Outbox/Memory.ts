@@ -1,4 +1,5 @@
 import { Effect, Layer } from "effect"
+import { countedAtMost } from "../../services/Counting.ts"
 import { Outbox, type Published } from "../../services/Outbox.ts"
 import { SourceEvent } from "../../src/domain/SourceEvent.ts"
 import { atomically, type EventRow, instant, MemoryDatabase } from "../clients/Memory.ts"
@@ -116,7 +117,7 @@ export const layer = Layer.effect(
       lag: atomically((now) => {
         const waiting = state.events.filter((row) => row.publishedAt === undefined)
         const oldest = waiting.reduce((least, row) => Math.min(least, row.occurredAt), now)
-        return Effect.succeed({ rows: waiting.length, seconds: (now - oldest) / 1_000 })
+        return Effect.succeed({ rows: Math.min(countedAtMost, waiting.length), seconds: (now - oldest) / 1_000 })
       }),
     }
   }),

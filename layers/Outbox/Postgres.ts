@@ -1,6 +1,7 @@
 import * as SqlClient from "@effect/sql/SqlClient"
 import type * as Statement from "@effect/sql/Statement"
 import { DateTime, Effect, Layer, Schema } from "effect"
+import { countedAtMost } from "../../services/Counting.ts"
 import { Outbox, type Published } from "../../services/Outbox.ts"
 import type { PruneStep } from "../../services/Pruning.ts"
 import { EventId } from "../../src/domain/Ids.ts"
@@ -140,14 +141,17 @@ const make = Effect.gen(function* () {
     Effect.catchTag("SqlError", unavailable("Outbox.prune")),
   )
 
+  // The oldest of each kind is the first of its index.
   const lag = sql`
-    select count(*) as rows,
-      greatest(0, coalesce(extract(epoch from clock_timestamp() - min(occurred_at)), 0))::double precision as seconds
-    from (
-      select occurred_at from events where sequence is null
-      union all
-      select occurred_at from events where sequence is not null and published_at is null
-    ) as waiting`.pipe(
+    select least(${countedAtMost}::bigint, (select count(*) from (
+        (select 1 from events where sequence is null limit ${countedAtMost}::integer)
+        union all
+        (select 1 from events where published_at is null and sequence is not null limit ${countedAtMost}::integer)
+      ) as waiting)) as rows,
+      greatest(0, coalesce(extract(epoch from clock_timestamp() - least(
+        (select occurred_at from events where sequence is null order by position limit 1),
+        (select occurred_at from events where published_at is null and sequence is not null order by sequence limit 1)
+      )), 0))::double precision as seconds`.pipe(
     Effect.flatMap((rows) => decodeLag(rows[0])),
     Effect.catchTag("SqlError", unavailable("Outbox.lag")),
     spanned("Outbox.lag"),

@@ -21,15 +21,8 @@ const make = Effect.gen(function* () {
   const due = traced("ProjectDuties.due")(
     function* ({ limit, staleSeconds }: { readonly staleSeconds: number; readonly limit: number }) {
       const rows = yield* sql`
-        select project, bool_or(sweep) as sweep, bool_or(not sweep) as reconcile from (
-          (select project, true as sweep, renewed_at as since from artifacts
-            where state = 'pending'
-              and renewed_at <= clock_timestamp() - ${staleSeconds}::double precision * interval '1 second'
-            order by renewed_at limit ${limit}::integer)
-          union all
-          (select project, false as sweep, due_at as since from project_duties
-            where due_at <= clock_timestamp() order by due_at limit ${limit}::integer)
-        ) as work group by project order by min(since) limit ${limit}::integer`
+        select project, sweep, reconcile
+        from due_projects(${staleSeconds}::double precision, ${limit}::integer)`
       return yield* decodeDue(rows)
     },
     Effect.catchTag("SqlError", unavailable("ProjectDuties.due")),

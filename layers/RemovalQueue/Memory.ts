@@ -1,4 +1,5 @@
 import { Effect, Layer } from "effect"
+import { countedAtMost } from "../../services/Counting.ts"
 import { parkedAfter, RemovalQueue } from "../../services/RemovalQueue.ts"
 import { atomically, MemoryDatabase } from "../clients/Memory.ts"
 import { traced } from "../../src/telemetry/Spans.ts"
@@ -31,8 +32,8 @@ export const layer = Layer.effect(
       }),
     ),
     backlog: Effect.sync(() => ({
-      waiting: state.removals.size,
-      parked: [...state.removals.values()].filter((row) => row.attempt >= parkedAfter).length,
+      waiting: Math.min(countedAtMost, state.removals.size),
+      parked: Math.min(countedAtMost, [...state.removals.values()].filter((row) => row.attempt >= parkedAfter).length),
     })),
   })),
 )

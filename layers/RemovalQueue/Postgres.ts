@@ -1,5 +1,6 @@
 import * as SqlClient from "@effect/sql/SqlClient"
 import { Effect, Layer, Schema } from "effect"
+import { countedAtMost } from "../../services/Counting.ts"
 import { parkedAfter, RemovalQueue } from "../../services/RemovalQueue.ts"
 import { unavailable } from "../clients/sqlErrors.ts"
 import { decoder, Int8 } from "../MetadataStore/rows.ts"
@@ -19,7 +20,7 @@ const make = Effect.gen(function* () {
           next_attempt_at = clock_timestamp() + interval '1 second'
             * case when attempts + 1 >= ${parkedAfter}::integer then 3600 else least(300, power(2, least(attempts, 9))) end
         where blob_key in (
-          select blob_key from removals where next_attempt_at <= clock_timestamp()
+          select blob_key from removals where next_attempt_at <= statement_timestamp()
           order by next_attempt_at limit ${limit}::integer for update skip locked)
         returning blob_key, attempts`
       return (yield* decodeTaken(rows)).map(({ attempts, blob_key }) => ({ blobKey: blob_key, attempt: attempts }))
@@ -35,8 +36,12 @@ const make = Effect.gen(function* () {
     Effect.catchTag("SqlError", unavailable("RemovalQueue.confirm")),
   )
 
+  // The number in the text, so that the index of the parked ones is known to hold all of them.
   const backlog = sql`
-    select count(*) as waiting, count(*) filter (where attempts >= ${parkedAfter}::integer) as parked from removals`.pipe(
+    select (select count(*) from (select 1 from removals limit ${countedAtMost}::integer) as found) as waiting,
+      (select count(*) from (
+        select 1 from removals where attempts >= ${sql.literal(String(parkedAfter))} limit ${countedAtMost}::integer
+      ) as found) as parked`.pipe(
     Effect.flatMap((rows) => decodeBacklog(rows[0])),
     Effect.catchTag("SqlError", unavailable("RemovalQueue.backlog")),
     spanned("RemovalQueue.backlog"),

@@ -128,8 +128,7 @@ create index artifacts_ready_of_step on artifacts (project, step_id, created_at 
 create index artifacts_ready_of_job on artifacts (project, job_id, created_at desc, id desc) where state = 'ready' and job_id is not null;
 create index artifacts_deleted on artifacts (project, created_at desc, id desc) where state = 'deleted';
 create index artifacts_deleted_of_run on artifacts (project, run_id, created_at desc, id desc) where state = 'deleted' and run_id is not null;
-create index artifacts_pending on artifacts (renewed_at) where state = 'pending';
-create index artifacts_pending_of_project on artifacts (project) where state = 'pending';
+create index artifacts_pending on artifacts (project, renewed_at) where state = 'pending';
 
 -- Objects whose artifact is a tombstone; a row goes when the object is gone for certain.
 create table removals (
@@ -141,6 +140,8 @@ create table removals (
   queued_at timestamptz not null default clock_timestamp()
 );
 create index removals_due on removals (next_attempt_at);
+-- 20: parkedAfter of services/RemovalQueue.ts
+create index removals_parked on removals (queued_at) where attempts >= 20;
 create index removals_of_artifact on removals (artifact_id);
 
 -- Events
@@ -550,6 +551,31 @@ begin
     'books', project_books(own.project, p_default_quota));
 end $$;
 
+-- Projects with something to do, the most overdue first: sweep, an upload was not renewed for p_stale_seconds;
+-- reconcile, its time has come. Every project with open uploads is looked at once, however many it has: from one project
+-- the index is entered anew at the next, so that thousands of dead uploads of one do not hide the others. The plans keep
+-- to the index's order: between two vacuums it is full of rows that are pending no more, and an index scan marks what it
+-- finds dead, which a bitmap scan visits in the table each time.
+create function due_projects(p_stale_seconds double precision, p_limit integer)
+returns table (project text, sweep boolean, reconcile boolean) language sql stable
+set enable_seqscan = off set enable_bitmapscan = off as $$
+  with recursive oldest as (
+    (select a.project, a.renewed_at from artifacts a where a.state = 'pending' order by a.project, a.renewed_at limit 1)
+    union all
+    select next.project, next.renewed_at
+    from oldest, lateral (
+      select a.project, a.renewed_at from artifacts a where a.state = 'pending' and a.project > oldest.project
+      order by a.project, a.renewed_at limit 1) as next
+  )
+  select work.project, bool_or(work.sweep), bool_or(not work.sweep) from (
+    select o.project, true as sweep, o.renewed_at as since from oldest o
+    where o.renewed_at <= statement_timestamp() - p_stale_seconds * interval '1 second'
+    union all
+    (select d.project, false, d.due_at from project_duties d
+      where d.due_at <= statement_timestamp() order by d.due_at limit p_limit)
+  ) as work group by work.project order by min(work.since) limit p_limit
+$$;
+
 -- Lock order: duties row, then artifact rows. Returns null for a stale epoch, else [{id, blob_key}]. What is returned
 -- takes its next turn after p_stale_seconds, so that leftovers which cannot be removed do not keep others waiting.
 create function fence_stale_uploads(p_project text, p_epoch bigint, p_stale_seconds double precision, p_limit integer)
@@ -565,7 +591,7 @@ begin
       renewed_at = clock_timestamp()
     where id in (
       select id from artifacts where project = p_project and state = 'pending'
-        and renewed_at <= clock_timestamp() - p_stale_seconds * interval '1 second'
+        and renewed_at <= statement_timestamp() - p_stale_seconds * interval '1 second'
       order by renewed_at limit p_limit for update skip locked)
     returning id, blob_key
   )

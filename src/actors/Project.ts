@@ -1,39 +1,42 @@
 import * as Entity from "@effect/cluster/Entity"
 import { Effect } from "effect"
 import { BlobStore } from "../../services/BlobStore.ts"
-import { ProjectDuties, type StaleEpoch } from "../../services/ProjectDuties.ts"
+import { type AbandonedUpload, ProjectDuties, type StaleEpoch } from "../../services/ProjectDuties.ts"
 import { QuotaCounters } from "../../services/QuotaCounters.ts"
 import { ProjectHandle } from "../domain/Ids.ts"
 import { Project } from "./ProjectProtocol.ts"
 import { dutyDone } from "../telemetry/Duties.ts"
 import { traced } from "../telemetry/Spans.ts"
 
-/** Uploads ended in one sweep; the next tick finds the rest. */
+/** Uploads fenced in one step of a sweep. */
 const sweepLimit = 200
 
 /**
- * Ends uploads whose owner has been silent for `staleSeconds`: fenced first, so that no commit can succeed, then the
- * room is given back, the bytes removed and the row forgotten. A running upload renews itself and is never touched.
+ * Ends uploads whose owner has been silent for `staleSeconds`, all of them: fenced first, so that no commit can succeed,
+ * then the room is given back, the bytes removed and the row forgotten. A running upload renews itself and is never
+ * touched. Returns how many were fenced.
  */
 export const sweep = traced("Project.sweep")(function* (project: ProjectHandle, epoch: number, staleSeconds: number) {
   const duties = yield* ProjectDuties
   const blobs = yield* BlobStore
   const quota = yield* QuotaCounters
-  const stale = yield* duties.fenceStale(project, epoch, { staleSeconds, limit: sweepLimit })
-  yield* Effect.forEach(
-    stale,
-    ({ blobKey, id }) =>
-      quota.release(project, id).pipe(
-        Effect.ignoreLogged,
-        Effect.zipRight(blobs.remove(blobKey)),
-        Effect.zipRight(duties.forget(project, epoch, id)),
-        Effect.catchTag("DependencyUnavailable", (fault) =>
-          Effect.logWarning("The leftovers of an upload could not be removed; a later sweep will.", fault),
-        ),
+  const end = ({ blobKey, id }: AbandonedUpload) =>
+    quota.release(project, id).pipe(
+      Effect.ignoreLogged,
+      Effect.zipRight(blobs.remove(blobKey)),
+      Effect.zipRight(duties.forget(project, epoch, id)),
+      Effect.catchTag("DependencyUnavailable", (fault) =>
+        Effect.logWarning("The leftovers of an upload could not be removed; a later sweep will.", fault),
       ),
-    { concurrency: 8, discard: true },
-  )
-  return stale.length
+    )
+  let fenced = 0
+  for (let more = true; more;) {
+    const stale = yield* duties.fenceStale(project, epoch, { staleSeconds, limit: sweepLimit })
+    yield* Effect.forEach(stale, end, { concurrency: 8, discard: true })
+    fenced += stale.length
+    more = stale.length === sweepLimit
+  }
+  return fenced
 })
 
 /** Holds the counters against the books and says when to look again. */

@@ -1,6 +1,6 @@
 import { MessageStorage, RunnerHealth, Runners, RunnerStorage, Sharding, ShardingConfig } from "@effect/cluster"
 import { expect, layer } from "@effect/vitest"
-import { Cause, Clock, Effect, Either, Layer, Metric, MetricState, Schedule, Stream, TestClock } from "effect"
+import { Cause, Clock, Effect, Either, Fiber, Layer, Metric, MetricState, Schedule, Stream, TestClock } from "effect"
 import * as AuthenticatorMemory from "../../layers/Authenticator/Memory.ts"
 import * as BlobStoreMemory from "../../layers/BlobStore/Memory.ts"
 import * as ClaimStoreMemory from "../../layers/ClaimStore/Memory.ts"
@@ -114,6 +114,15 @@ layer(memory)("Duties, on the test's clock", (it) => {
       }),
   )
 
+  it.effect("one sweep ends all dead uploads of its project", () =>
+    Effect.gen(function* () {
+      const caller = yield* newCaller
+      yield* Effect.replicateEffect(beginUpload(caller), 450)
+      yield* TestClock.adjust("1 minute")
+      expect(yield* swept(caller)).toBe(450)
+    }),
+  )
+
   it.effect("bytes that cannot be removed keep their fenced row until they can", () =>
     Effect.gen(function* () {
       const blobs = yield* BlobStore
@@ -154,7 +163,10 @@ layer(memory)("Duties, on the test's clock", (it) => {
       yield* usage(caller.project)
       yield* books(caller.project, { used: 77 })
       const duties = yield* ProjectDuties
-      yield* reconcile(caller.project, (yield* duties.take(caller.project)) ?? Number.NaN)
+      const look = yield* Effect.fork(reconcile(caller.project, (yield* duties.take(caller.project)) ?? Number.NaN))
+      // No pod says what moved the books; that is waited for.
+      yield* TestClock.adjust("2 seconds")
+      yield* Fiber.join(look)
       expect((yield* usage(caller.project)).usedBytes).toBe(77)
       const outbox = yield* Outbox
       yield* publish(caller)

@@ -51,6 +51,19 @@ export const projectDutiesSuite = (name: string, subject: SqlLayer) =>
         expect(yield* dueFor(caller.project, 1)).toEqual([{ project: caller.project, sweep: true, reconcile: false }])
       }),
     )
+    it.effect("a project with more dead uploads than the limit does not hide the others", () =>
+      Effect.gen(function* () {
+        const duties = yield* ProjectDuties
+        const [crowded, other] = [yield* newCaller, yield* newCaller]
+        const before = yield* duties.due({ staleSeconds: 3600, limit: 10_000 })
+        const limit = before.length + 2
+        yield* Effect.replicateEffect(beginUpload(crowded), limit, { concurrency: 16 })
+        yield* beginUpload(other)
+        yield* Effect.sleep("1100 millis")
+        const sweeps = (yield* duties.due({ staleSeconds: 1, limit })).filter(({ sweep }) => sweep)
+        expect(sweeps.map(({ project }) => project)).toEqual(expect.arrayContaining([crowded.project, other.project]))
+      }),
+    )
     it.effect("no more than the limit are told of", () =>
       Effect.gen(function* () {
         yield* freshProject()
