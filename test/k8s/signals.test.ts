@@ -4,14 +4,16 @@ import { describe, expect, it } from "vitest"
 import { k8sDir } from "./kubectl.ts"
 import { documentsOf } from "./overlays.ts"
 import { faultsOf } from "./schemas.ts"
+import type { Rule } from "./promtool.ts"
 import { clusterMetrics, faultsOfQuery, signals } from "./signals.ts"
 
 const textOf = (file: string) => readFileSync(join(k8sDir, file), "utf8")
 
 const monitor = documentsOf(textOf("dashboards/podmonitor.yaml"))
 const rules = documentsOf(textOf("dashboards/alerts.yaml"))
-const alerts: ReadonlyArray<{ readonly alert: string; readonly expr: string; readonly annotations: object }> =
-  rules[0]?.spec.groups.flatMap((group: { rules: object }) => group.rules)
+const own: ReadonlyArray<Rule> = rules[0]?.spec.groups.flatMap((group: { rules: object }) => group.rules)
+const alerts = own.flatMap(({ alert }) => alert ?? [])
+const records = new Set(own.flatMap(({ record }) => record ?? []))
 const dashboard: {
   readonly panels: ReadonlyArray<{
     readonly type: string
@@ -41,10 +43,14 @@ describe("signals", () => {
   it("every query is PromQL over metrics and labels that exist", () => {
     expect(alerts.length).toBeGreaterThan(10)
     expect(shown.length).toBeGreaterThan(20)
-    expect([...alerts.map(({ expr }) => expr), ...shown].flatMap(faultsOfQuery)).toEqual([])
+    const queries = [...own.map(({ expr }) => expr), ...shown]
+    expect(queries.flatMap((query) => faultsOfQuery(query, records))).toEqual([])
   })
 
-  it("a metric nobody exports, an unknown label and a slip of syntax are faults", () => {
+  it("a metric nobody exports or records, an unknown label and a slip of syntax are faults", () => {
+    expect(faultsOfQuery("max(namespace:artifact_events_late:ratio9h)", records)).toEqual([
+      expect.stringContaining("nobody exports"),
+    ])
     expect(faultsOfQuery("max(artifact_outbox_lag_row) > 1")).toEqual([expect.stringContaining("nobody exports")])
     expect(faultsOfQuery("sum by (kode) (artifact_refusals_total)")).toEqual([expect.stringContaining("no label kode")])
     expect(faultsOfQuery("sum(rate(artifact_bytes_sent_total[5m])")).toEqual([expect.stringContaining("syntax")])
@@ -56,9 +62,11 @@ describe("signals", () => {
     expect([...unseen, ...clusterMetrics].filter((metric) => !shown.some((expr) => expr.includes(metric)))).toEqual([])
   })
 
-  it("the runbook has a line for every alert, and speaks of no other", () => {
-    const named = [...textOf("README.md").matchAll(/^\| `(ArtifactPlane\w+)`/gm)].map((match) => match[1])
-    expect(named.toSorted()).toEqual(alerts.map(({ alert }) => alert).toSorted())
+  it("the runbook has a heading for every alert, and speaks of no other", () => {
+    const named = [...textOf("README.md").matchAll(/^### (ArtifactPlane\w+)$/gm)].map((match) => match[1])
+    expect(named).toEqual(alerts)
+    const told = [...textOf("README.md").matchAll(/\b(ArtifactPlane\w+)/g)].map((match) => match[1] ?? "")
+    expect(told.filter((name) => !alerts.includes(name))).toEqual([])
   })
 
   it("the runbook names only metrics that exist", () => {

@@ -26,15 +26,19 @@ export const clusterMetrics = new Set([
   "container_cpu_usage_seconds_total",
   "container_memory_working_set_bytes",
   "kube_horizontalpodautoscaler_spec_max_replicas",
+  "kube_horizontalpodautoscaler_status_condition",
   "kube_horizontalpodautoscaler_status_current_replicas",
   "kube_pod_container_status_restarts_total",
 ])
 
 /** Labels that scraping adds. */
-const scraped = new Set(["namespace", "pod", "container", "instance", "horizontalpodautoscaler"])
+const scraped = new Set(["namespace", "pod", "container", "instance", "horizontalpodautoscaler", "condition", "status"])
 
-/** What is wrong with a PromQL expression: its syntax, a metric nobody exports, a label that metric does not have. */
-export const faultsOfQuery = (expression: string): ReadonlyArray<string> => {
+/**
+ * What is wrong with a PromQL expression: its syntax, a metric that nobody exports and that is none of `records`, a label
+ * that metric does not have.
+ */
+export const faultsOfQuery = (expression: string, records: ReadonlySet<string> = new Set()): ReadonlyArray<string> => {
   const text = expression.replaceAll("$__rate_interval", "5m")
   const metrics = new Set<string>()
   const labels = new Set<string>()
@@ -52,7 +56,7 @@ export const faultsOfQuery = (expression: string): ReadonlyArray<string> => {
     ...faults,
     ...(metrics.size === 0 ? [`no metric: ${expression}`] : []),
     ...[...metrics]
-      .filter((metric) => !(metric in signals) && !clusterMetrics.has(metric))
+      .filter((metric) => !(metric in signals) && !clusterMetrics.has(metric) && !records.has(metric))
       .map((metric) => `nobody exports ${metric}: ${expression}`),
     ...[...labels]
       .filter((label) => !known.has(label) && !scraped.has(label))
