@@ -96,7 +96,7 @@ const make = (options: { readonly streamKey: string; readonly maxLength: number 
             ),
           ),
         ),
-      ping: Effect.asVoid(Effect.tryPromise({ try: () => commands.ping(), catch: redisUnavailable("ping") })),
+      ping: redis.ping,
     })
   })
 

@@ -81,7 +81,7 @@ const make = Effect.gen(function* () {
           () => true,
         ),
       ),
-    ping: Effect.asVoid(Effect.tryPromise({ try: () => commands.ping(), catch: redisUnavailable("ping") })),
+    ping: redis.ping,
   }
   return yield* rebuilding(raw)
 })

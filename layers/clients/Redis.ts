@@ -9,7 +9,7 @@ export const redisUnavailable = (operation: string) => (cause: unknown) =>
 
 /**
  * The process's connections to Redis. Commands are never queued while it is away: the first ones fail after 1.2 s without
- * an answer, those that come later at once, until a new connection was answered.
+ * an answer, those that come later at once, until a new connection was answered. Redis may be away at the start.
  */
 export class Redis extends Context.Tag("layers/clients/Redis")<
   Redis,
@@ -20,6 +20,11 @@ export class Redis extends Context.Tag("layers/clients/Redis")<
      * another incarnation (a stale snapshot, a failed-over copy) are recognised.
      */
     readonly runId: Effect.Effect<string, DependencyUnavailable>
+    /**
+     * Fails while Redis is away, and while it may evict: entries and counters would vanish, which costs refills and
+     * rebuilding, but no truth. So publishing goes on, and an operator is told.
+     */
+    readonly ping: Effect.Effect<void, DependencyUnavailable>
     /** A connection of one's own, for commands that block for up to 1 s; closed with the scope. */
     readonly dedicated: Effect.Effect<IORedis, DependencyUnavailable, Scope.Scope>
   }
@@ -52,47 +57,61 @@ class Impatient extends IORedis {
 
 const field = (info: string, name: string) => new RegExp(`^${name}:(.*?)\\r?$`, "m").exec(info)?.[1]
 
+/** Answers that no waiting cures: the credentials of REDIS_URL are wrong. */
+const isRefusal = (fault: Error | undefined) =>
+  fault !== undefined && /^(WRONGPASS|NOAUTH|NOPERM)\b/.test(fault.message)
+
+/** What the server's `maxmemory-policy` is; undefined when it does not tell. */
+const askPolicy = (commands: IORedis): Effect.Effect<string | undefined> =>
+  Effect.tryPromise(() => commands.config("GET", "maxmemory-policy")).pipe(
+    Effect.map((answer) => (Array.isArray(answer) ? String(answer[1]) : undefined)),
+    Effect.orElseSucceed(() => undefined),
+  )
+
+const evicting = (policy: string) =>
+  redisUnavailable("maxmemory-policy, which must be noeviction")(new Error(`maxmemory-policy is ${policy}`))
+
 const make = (options: { readonly url: Redacted.Redacted }) =>
   Effect.gen(function* () {
-    const connect = (extra: { readonly commandTimeout?: number } = {}) =>
-      new Impatient(Redacted.value(options.url), {
-        lazyConnect: true,
-        enableOfflineQueue: false,
-        maxRetriesPerRequest: 0,
-        connectTimeout: 2000,
-        // A peer that is silent does not take its leave either.
-        disconnectTimeout: 100,
-        keepAlive: 3000,
-        retryStrategy: (times) => Math.min(1000, 50 * times),
-        ...extra,
-      })
-    const open = (make: () => IORedis) =>
+    const connection = (timeout: number) =>
       Effect.acquireRelease(
-        Effect.tryPromise({
-          try: async () => {
-            const redis = make()
-            // Without a listener a lost connection would end the process; each command reports its own fault.
-            redis.on("error", () => {})
-            try {
-              await redis.connect()
-              return redis
-            } catch (error) {
-              redis.disconnect()
-              throw error
-            }
-          },
-          catch: redisUnavailable("connect"),
+        Effect.sync(() => {
+          const redis = new Impatient(Redacted.value(options.url), {
+            lazyConnect: true,
+            enableOfflineQueue: false,
+            maxRetriesPerRequest: 0,
+            connectTimeout: 2000,
+            commandTimeout: timeout,
+            // A peer that is silent does not take its leave either.
+            disconnectTimeout: 100,
+            keepAlive: 3000,
+            retryStrategy: (times) => Math.min(1000, 50 * times),
+          })
+          // Without a listener a lost connection would end the process; each command reports its own fault.
+          redis.on("error", () => {})
+          return redis
         }),
         (redis) => Effect.sync(() => redis.disconnect()),
       )
+    const connect = (redis: IORedis) =>
+      Effect.tryPromise({ try: () => redis.connect(), catch: redisUnavailable("connect") })
+    const dedicated = Effect.tap(connection(blockingTimeout), connect)
 
-    const commands = yield* open(() => connect({ commandTimeout }))
+    const commands = yield* connection(commandTimeout)
+    /** Why there is no connection, as far as it was told. */
+    let fault: Error | undefined
     let known: Promise<string> | undefined
+    /** Whether the server of this connection is known not to evict, or does not tell. */
+    let judged = false
     const forget = () => {
       known = undefined
+      judged = false
     }
     commands.on("close", forget)
     commands.on("connect", forget)
+    commands.on("error", (error: Error) => {
+      fault = error
+    })
     const ask = () => {
       const asked = commands.info("server").then((info) => {
         const id = field(info, "run_id")
@@ -107,15 +126,46 @@ const make = (options: { readonly url: Redacted.Redacted }) =>
     }
     const runId = Effect.tryPromise({ try: () => known ?? ask(), catch: redisUnavailable("run id") })
 
-    const policy = yield* Effect.tryPromise(() => commands.config("GET", "maxmemory-policy")).pipe(
-      Effect.map((answer) => (Array.isArray(answer) ? answer[1] : undefined)),
-      Effect.orElseSucceed(() => undefined),
-    )
-    if (policy === undefined)
+    let saidThatItDoesNotTell = false
+    const judge = Effect.gen(function* () {
+      if (judged) return
+      const policy = yield* askPolicy(commands)
+      if (policy !== undefined && policy !== "noeviction") return yield* evicting(policy)
+      // Without a connection nothing was asked.
+      judged = commands.status === "ready"
+      if (policy !== undefined || !judged || saidThatItDoesNotTell) return
+      saidThatItDoesNotTell = true
       yield* Effect.logWarning("Redis does not tell its maxmemory-policy; it must be noeviction.")
-    else if (policy !== "noeviction")
-      yield* Effect.fail(redisUnavailable("maxmemory-policy, which must be noeviction")(new Error(String(policy))))
-    return Redis.of({ commands, runId, dedicated: open(() => connect({ commandTimeout: blockingTimeout })) })
+    })
+    let saidThatItEvicts = false
+    const ping = Effect.tryPromise({
+      try: () => commands.ping(),
+      catch: (error) => redisUnavailable("ping")(commands.status === "ready" ? error : (fault ?? error)),
+    }).pipe(
+      Effect.zipRight(
+        Effect.matchEffect(judge, {
+          onSuccess: () =>
+            Effect.sync(() => {
+              saidThatItEvicts = false
+            }),
+          onFailure: (error) => {
+            if (saidThatItEvicts) return error
+            saidThatItEvicts = true
+            return Effect.zipRight(
+              Effect.logError("Redis may evict what it must keep: set its maxmemory-policy to noeviction.", error),
+              error,
+            )
+          },
+        }),
+      ),
+    )
+
+    // Whoever starts while Redis is away serves all that needs none; the client goes on connecting.
+    yield* connect(commands).pipe(
+      Effect.zipRight(judge),
+      Effect.catchAll((error) => (commands.status === "ready" || isRefusal(fault) ? Effect.fail(error) : Effect.void)),
+    )
+    return Redis.of({ commands, runId, ping, dedicated })
   })
 
 export const layer = (options: { readonly url: Redacted.Redacted }) => Layer.scoped(Redis, make(options))

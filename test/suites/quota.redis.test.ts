@@ -153,14 +153,56 @@ if (shared !== null) {
       }),
     )
 
-    it.scopedLive("a start does not hang on a Redis that is not there or does not answer", () =>
+    it.scopedLive("wrong credentials are refused, for no waiting cures them", () =>
       Effect.gen(function* () {
         const server = yield* ownRedis()
-        yield* Effect.sync(() => server.pause())
+        const admin = new IORedis(server.url)
+        yield* Effect.promise(() => admin.config("SET", "requirepass", "right"))
+        admin.disconnect()
         expect(yield* building(server.url)).toContain("DependencyUnavailable")
-        yield* Effect.sync(() => server.resume())
+        expect(yield* building(server.url.replace("redis://", "redis://:wrong@"))).toContain("DependencyUnavailable")
+        expect(yield* building(server.url.replace("redis://", "redis://:right@"))).toBe("started")
+      }),
+    )
+
+    it.scopedLive("a start goes on while Redis is not there or does not answer, and uses it once it is", () =>
+      Effect.gen(function* () {
+        const server = yield* ownRedis()
+        for (const [away, back] of [
+          [async () => server.pause(), async () => server.resume()],
+          [server.stop, server.start],
+        ] as const) {
+          yield* Effect.promise(away)
+          yield* Effect.gen(function* () {
+            const counters = yield* QuotaCounters
+            const project = yield* freshProject(100)
+            expect(yield* Effect.flip(counters.ping)).toMatchObject({ dependency: "redis" })
+            expect(yield* Effect.flip(ask(project, "a", 10))).toMatchObject({ _tag: "DependencyUnavailable" })
+            yield* Effect.promise(back)
+            expect((yield* answering(project)).limitBytes).toBe(100)
+            expect(yield* ask(project, "a", 10)).toBe(10)
+            yield* counters.ping
+          }).pipe(Effect.provide(over(server.url)))
+        }
+      }),
+    )
+
+    it.scopedLive("one that may evict, seen later, serves on; its ping fails until the setting is right", () =>
+      Effect.gen(function* () {
+        const server = yield* ownRedis({ maxmemoryPolicy: "allkeys-lru" })
         yield* Effect.promise(() => server.stop())
-        expect(yield* building(server.url)).toContain("DependencyUnavailable")
+        yield* Effect.gen(function* () {
+          const counters = yield* QuotaCounters
+          const { commands } = yield* RedisClient.Redis
+          const project = yield* freshProject(100)
+          yield* Effect.promise(() => server.start())
+          expect((yield* answering(project)).limitBytes).toBe(100)
+          const refused = yield* Effect.flip(counters.ping)
+          expect(refused).toMatchObject({ dependency: "redis", cause: { message: "maxmemory-policy is allkeys-lru" } })
+          expect(yield* ask(project, "a", 10)).toBe(10)
+          yield* Effect.promise(() => commands.config("SET", "maxmemory-policy", "noeviction"))
+          yield* counters.ping
+        }).pipe(Effect.provide(over(server.url)))
       }),
     )
   })
