@@ -71,6 +71,8 @@ export interface SettingsShape {
   /** Where spans go by OTLP/HTTP; absent: nowhere. */
   readonly otlpEndpoint: string | undefined
   readonly logLevel: LogLevel.LogLevel
+  /** The commit that the image was built from; absent: not known. */
+  readonly buildCommit: string | undefined
 }
 
 export class Settings extends Context.Tag("src/Config/Settings")<Settings, SettingsShape>() {}
@@ -235,6 +237,7 @@ const settings = Config.all({
   metricsPort: integer("METRICS_PORT", 9464, 0, 65_535),
   otlpEndpoint: httpUrl("OTEL_EXPORTER_OTLP_ENDPOINT"),
   logLevel: required("LOG_LEVEL", Parse.logLevel, LogLevel.Info),
+  buildCommit: optional("BUILD_COMMIT", Parse.anyText),
 }).pipe(
   Config.map((read): SettingsShape => ({
     ...read,

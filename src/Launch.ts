@@ -3,8 +3,7 @@ import { Layer } from "effect"
 import * as Node from "../layers/stacks/Node.ts"
 import * as Settings from "./Config.ts"
 import { reportFailure } from "./Failure.ts"
-import * as Shutdown from "./Shutdown.ts"
 
-const node = Layer.provide(Layer.provide(Node.layer, Shutdown.layer), Settings.layer)
+const node = Layer.provide(Node.layer, Settings.layer)
 
 NodeRuntime.runMain(reportFailure(Layer.launch(node)), { disableErrorReporting: true })

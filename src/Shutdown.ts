@@ -1,6 +1,6 @@
 import { constants } from "node:os"
 import { setFlagsFromString } from "node:v8"
-import { Effect, Layer } from "effect"
+import { Effect, Layer, Runtime } from "effect"
 import { Settings } from "./Config.ts"
 
 /** What closing takes beyond the drain, in milliseconds: requests cut off clean up, actors move, pools end. */
@@ -15,7 +15,9 @@ const echoMillis = 300
  * that nothing is lost either way. Without this a container's process 1 would not hear a second signal at all.
  */
 export const layer = Layer.effectDiscard(
-  Effect.map(Settings, ({ drainDelaySeconds, drainSeconds }) => {
+  Effect.gen(function* () {
+    const { drainDelaySeconds, drainSeconds } = yield* Settings
+    const log = Runtime.runSync(yield* Effect.runtime())
     let asked: number | undefined
     const onSignal = (signal: "SIGTERM" | "SIGINT") => {
       const now = performance.now()
@@ -27,7 +29,11 @@ export const layer = Layer.effectDiscard(
       // now is done by then, unless the drain takes no time at all.
       setFlagsFromString("--no-maglev")
       setFlagsFromString("--no-turbofan")
-      setTimeout(() => process.exit(0), (drainDelaySeconds + drainSeconds) * 1000 + marginMillis).unref()
+      const late = () => {
+        log(Effect.logWarning("Stopped, out of time: something was still open."))
+        process.exit(0)
+      }
+      setTimeout(late, (drainDelaySeconds + drainSeconds) * 1000 + marginMillis).unref()
     }
     process.on("SIGTERM", onSignal)
     process.on("SIGINT", onSignal)

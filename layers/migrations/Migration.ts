@@ -33,4 +33,5 @@ export type Migration = { readonly id: number; readonly name: string } & (
 )
 
 /** As it is called in messages: `0002_artifact_labels`. */
-export const titleOf = ({ id, name }: Migration): string => `${String(id).padStart(4, "0")}_${name}`
+export const titleOf = ({ id, name }: Pick<Migration, "id" | "name">): string =>
+  `${String(id).padStart(4, "0")}_${name}`

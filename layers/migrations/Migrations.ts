@@ -6,7 +6,7 @@ import { Effect, Layer, Schema } from "effect"
 import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import { withoutTableLock } from "../ActorMessages/TableLock.ts"
-import type { Migration } from "./Migration.ts"
+import { type Migration, titleOf } from "./Migration.ts"
 import { lockedSession, migrateTo } from "./Migrator.ts"
 
 /** A migration's file stands beside this one. */
@@ -53,4 +53,12 @@ export const check = Effect.gen(function* () {
     return yield* new SchemaBehind({
       message: "The schema of DATABASE_URL is behind this program: run `npm run migrate`.",
     })
+})
+
+/** The newest migration that the database has, e.g. `0001_schema`. */
+export const release = Effect.gen(function* () {
+  const sql = yield* SqlClient.SqlClient
+  const [newest] = yield* sql<{ readonly id: number; readonly name: string }>`
+    select id, name from schema_migrations order by id desc limit 1`
+  return newest === undefined ? "none" : titleOf(newest)
 })

@@ -1,6 +1,7 @@
 import { join } from "node:path"
-import { Layer } from "effect"
+import { Effect, Layer } from "effect"
 import type { SettingsShape } from "../../src/Config.ts"
+import { SchemaRelease } from "../../src/Lifecycle.ts"
 import * as Embedded from "../clients/Embedded.ts"
 import * as EventBus from "../EventBus/PostgresLog.ts"
 import * as Migrations from "../migrations/Migrations.ts"
@@ -13,7 +14,7 @@ import { blobs, database } from "./Services.ts"
  * The caller holds the lock on `dataDir`.
  */
 export const layer = (settings: SettingsShape) => {
-  const postgres = Layer.effectDiscard(Migrations.migrate).pipe(
+  const postgres = Layer.effect(SchemaRelease, Effect.zipRight(Migrations.migrate, Migrations.release)).pipe(
     Layer.provideMerge(Embedded.layer({ dataDir: join(settings.dataDir, "postgres") })),
   )
   const bus = EventBus.layer({ maxLength: settings.eventStreamMaxLength })

@@ -3,6 +3,7 @@ import { Effect, Layer } from "effect"
 import { EventBus } from "../../services/EventBus.ts"
 import { QuotaCounters } from "../../services/QuotaCounters.ts"
 import type { SettingsShape } from "../../src/Config.ts"
+import { SchemaRelease } from "../../src/Lifecycle.ts"
 import { observe } from "../../src/telemetry/Dependencies.ts"
 import * as Postgres from "../clients/Postgres.ts"
 import { checkServer } from "../clients/ServerChecks.ts"
@@ -24,8 +25,12 @@ export const layer = (
   { patient = false }: { readonly patient?: boolean } = {},
 ) => {
   const needed = settings.databasePoolSize + clusterConnections + otherConnections
-  const postgres = Layer.effectDiscard(
-    Effect.zipRight(checkServer({ url: urls.databaseUrl, needed }), Migrations.check),
+  const postgres = Layer.effect(
+    SchemaRelease,
+    checkServer({ url: urls.databaseUrl, needed }).pipe(
+      Effect.zipRight(Migrations.check),
+      Effect.zipRight(Migrations.release),
+    ),
   ).pipe(Layer.provideMerge(Postgres.layer({ url: urls.databaseUrl, poolSize: settings.databasePoolSize, patient })))
   const redis = Redis.layer({ url: urls.redisUrl })
   const bus = Stream.layer({ streamKey: settings.eventStreamKey, maxLength: settings.eventStreamMaxLength }).pipe(
@@ -35,6 +40,7 @@ export const layer = (
   const wakeup = Wakeup.layer({ url: urls.databaseUrl })
   return Layer.mergeAll(counters, bus, wakeup, blobs(settings, join(settings.dataDir, "blobs"))).pipe(
     Layer.provideMerge(database(settings)),
+    Layer.provideMerge(Layer.service(SchemaRelease)),
     Layer.provide(Layer.merge(postgres, redis)),
   )
 }

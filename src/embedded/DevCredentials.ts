@@ -25,7 +25,7 @@ export class DevCredentialsUnusable extends Schema.TaggedError<DevCredentialsUnu
   message: Schema.String,
 }) {}
 
-const fileIn = (dataDir: string) => join(dataDir, "dev-credentials.json")
+export const fileIn = (dataDir: string) => join(dataDir, "dev-credentials.json")
 
 const secret = () => randomBytes(32).toString("hex")
 

@@ -6,7 +6,7 @@ import { Settings } from "../Config.ts"
 import { Claim } from "../domain/Claim.ts"
 import { ProjectHandle } from "../domain/Ids.ts"
 import { type Permission, Principal } from "../domain/Principal.ts"
-import { type DevCredentials, loadOrMake, save } from "./DevCredentials.ts"
+import { type DevCredentials, fileIn, loadOrMake, save } from "./DevCredentials.ts"
 
 /** Long enough to outlive a restart, short enough to end by itself. */
 const leaseSeconds = 86_400
@@ -19,7 +19,7 @@ const reader = new Principal({ kind: "user", id: "demo-reader" })
  * prints how to publish the first file.
  */
 export const welcome = Effect.gen(function* () {
-  const { dataDir, publicUrl } = yield* Settings
+  const { bootstrapApiKeys, dataDir, publicUrl } = yield* Settings
   const projects = yield* ProjectStore
   let credentials = yield* loadOrMake(dataDir)
   const project = ProjectHandle.make(credentials.project)
@@ -33,7 +33,9 @@ export const welcome = Effect.gen(function* () {
   credentials = { ...credentials, worker_key: workerKey, reader_key: readerKey }
   credentials = yield* holdClaim(project, credentials)
   yield* save(dataDir, credentials)
-  yield* Console.log(instructions(publicUrl, credentials))
+  const kept = bootstrapApiKeys.some((key) => Redacted.value(key) === credentials.admin_key)
+  const adminKey = kept ? `admin_key in ${fileIn(dataDir)}` : "BOOTSTRAP_API_KEY"
+  yield* Console.log(instructions(publicUrl, credentials, adminKey))
   const claims = yield* ClaimStore
   yield* claims
     .heartbeat({
@@ -95,7 +97,7 @@ const holdClaim = Effect.fnUntraced(function* (project: ProjectHandle, credentia
   )
 })
 
-const instructions = (baseUrl: string, credentials: DevCredentials) => `
+const instructions = (baseUrl: string, credentials: DevCredentials, adminKey: string) => `
 The node is ready at ${baseUrl} (its API: ${baseUrl}/docs). Paste these, then publish the first file:
 
   export BASE_URL=${baseUrl} PROJECT=${credentials.project}
@@ -106,4 +108,6 @@ The node is ready at ${baseUrl} (its API: ${baseUrl}/docs). Paste these, then pu
   curl -sS "$BASE_URL/v1/projects/$PROJECT/artifacts" -H "Authorization: Bearer $WORKER_KEY" -H "X-Mobius-Lease-Token: $LEASE_TOKEN" -F name=README.md -F mime=text/markdown -F file=@README.md
   curl -sS "$BASE_URL/v1/projects/$PROJECT/artifacts?run_id=run-1" -H "Authorization: Bearer $READER_KEY"
   curl -sS "$BASE_URL/v1/projects/$PROJECT/artifacts/$(curl -sS "$BASE_URL/v1/projects/$PROJECT/artifacts?limit=1" -H "Authorization: Bearer $READER_KEY" | grep -o 'art_[A-Za-z0-9]*' | head -n 1)/content" -H "Authorization: Bearer $READER_KEY"
+
+The admin key is ${adminKey}: it opens /v1/admin and the claims.
 `

@@ -9,6 +9,12 @@ export const ReadyJson = Schema.Struct({
   degraded: Schema.Array(Schema.String),
 }).annotations({ identifier: "Ready" })
 
+export const VersionJson = Schema.Struct({
+  version: Schema.String.annotations({ description: "The release of the program." }),
+  commit: Schema.optional(Schema.String.annotations({ description: "What it was built from, when that is known." })),
+  node: Schema.String.annotations({ description: "The version of Node.js it runs on." }),
+}).annotations({ identifier: "Version" })
+
 export const HealthGroup = HttpApiGroup.make("health")
   .add(
     HttpApiEndpoint.get("healthz", "/healthz")
@@ -23,7 +29,12 @@ export const HealthGroup = HttpApiGroup.make("health")
         OpenApi.annotations({
           summary: "The node takes requests",
           description:
-            "503 until the dependencies were reached once, and while draining; one lost later is `degraded`.",
+            "503 until Postgres and the blob store were reached once, and while draining; what is away later is `degraded`.",
         }),
       ),
+  )
+  .add(
+    HttpApiEndpoint.get("version", "/version")
+      .addSuccess(VersionJson)
+      .annotateContext(OpenApi.annotations({ summary: "What runs here; no key is needed" })),
   )

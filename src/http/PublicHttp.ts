@@ -1,5 +1,7 @@
 import * as HttpApiBuilder from "@effect/platform/HttpApiBuilder"
 import { Effect } from "effect"
+import { Settings } from "../Config.ts"
+import { buildOf } from "../Version.ts"
 import { RoutedApi } from "./Api.ts"
 import { unavailable } from "./ApiErrors.ts"
 import { Readiness } from "./Readiness.ts"
@@ -14,5 +16,6 @@ export const HealthHttp = HttpApiBuilder.group(RoutedApi, "health", (handlers) =
         if (!ready) return yield* Effect.fail(unavailable(`Not reached yet: ${degraded.join(", ")}.`))
         return { status: degraded.length === 0 ? "ready" : "degraded", degraded }
       }),
-    ),
+    )
+    .handle("version", () => Effect.map(Settings, buildOf)),
 )

@@ -177,7 +177,7 @@ describe("the doctor", { timeout: 300_000 }, () => {
     const empty = join(plane.blobDir, "../../empty")
     mkdirSync(empty)
     for (const [env, args, why] of [
-      [{ ...plane.env, DATABASE_URL: "postgres://nobody@127.0.0.1:9/none" }, [], "postgres cannot be used"],
+      [{ ...plane.env, DATABASE_URL: "postgres://nobody@127.0.0.1:9/none" }, [], "DATABASE_URL cannot be used"],
       [{ ...plane.env, DATA_DIR: empty }, [], "The blob store has no store id"],
       [{ DATA_DIR: empty }, [], "There is no database to check"],
       [plane.env, ["--scrubb"], "--scrubb"],

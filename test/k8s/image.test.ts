@@ -31,7 +31,7 @@ describe("the Dockerfile", () => {
   })
 
   it("is based on the Node that the tests run on", () => {
-    expect(instruction(final, "ARG")).toBe(`BASE=node:${manifest.devDependencies.node}-bookworm-slim`)
+    expect(instruction(dependencies, "ARG")).toBe(`BASE=node:${manifest.devDependencies.node}-bookworm-slim`)
     expect([dependencies, final].map((stage) => instruction(stage, "FROM"))).toEqual([
       "${BASE} AS dependencies",
       "${BASE}",

@@ -91,7 +91,7 @@ describe.each(overlays)("overlay $name", (overlay) => {
   it("asks the endpoints that the node serves", () => {
     const probes = container as unknown as Record<string, { httpGet: { path: string; port: string } }>
     const paths = ["startupProbe", "readinessProbe", "livenessProbe"].map((probe) => probes[probe]?.httpGet)
-    expect(paths).toEqual(["/readyz", "/readyz", "/healthz"].map((path) => ({ path, port: "http" })))
+    expect(paths).toEqual(["/healthz", "/readyz", "/healthz"].map((path) => ({ path, port: "http" })))
     const api = textOf("src/http/PublicApi.ts")
     for (const path of ["/readyz", "/healthz"]) expect(api).toContain(`"${path}"`)
   })
