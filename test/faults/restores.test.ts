@@ -1,8 +1,12 @@
 import { randomBytes } from "node:crypto"
+import { cpSync, readFileSync, rmSync } from "node:fs"
+import { join } from "node:path"
 import { Client } from "pg"
 import { Redis } from "ioredis"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
-import { sleep } from "../support/processes.ts"
+import { blobFiles } from "../support/blobFiles.ts"
+import { type ProductNode, startNode } from "../support/node.ts"
+import { privateDir, sleep } from "../support/processes.ts"
 import { doctor, examined } from "./doctor.ts"
 import { makeTenant, type Plane, publish, startPlane, type Tenant } from "./plane.ts"
 
@@ -86,5 +90,50 @@ describe.each([
     while ((await missing()).length < since.length && Date.now() < until) await sleep(200)
     expect([...(await missing())].sort()).toEqual([...since].sort())
     expect((await examined(plane.env)).kinds.filter((kind) => kind !== "events_unknown")).toEqual([])
+  })
+})
+
+describe("an embedded node whose database was put back to an older state", { timeout: 300_000 }, () => {
+  it("keeps the objects it does not know, and says so", async () => {
+    const home = privateDir("embedded-restore")
+    const env = { ...scaled, DATA_DIR: home.path }
+    const start = () => startNode({ env, readyWithinMs: 120_000 })
+    const stored = (ids: ReadonlyArray<string>) => {
+      const keys = blobFiles(home.path).map((key) => key.split("/").at(-1))
+      return ids.filter((id) => keys.includes(id))
+    }
+    const publishOn = async (node: ProductNode, tenant: Tenant) => {
+      const { body } = await publish(node.baseUrl, tenant, { name: "file", bytes: randomBytes(20_000) })
+      return body.id as string
+    }
+    const [database, backup] = [join(home.path, "postgres"), join(home.path, "backup")]
+    try {
+      const first = await start()
+      const { admin_key } = JSON.parse(readFileSync(join(home.path, "dev-credentials.json"), "utf8"))
+      const tenant = await makeTenant(first.baseUrl, admin_key)
+      const ids = [await publishOn(first, tenant)]
+      await sleep(2500)
+      await first.stop()
+      cpSync(database, backup, { recursive: true })
+      const second = await start()
+      ids.push(await publishOn(second, tenant))
+      await sleep(2500)
+      await second.stop()
+      rmSync(database, { recursive: true })
+      cpSync(backup, database, { recursive: true })
+      const third = await start()
+      await sleep(6000)
+      expect(third.logs()).toContain("by a newer state of the database")
+      await third.stop()
+      expect(stored(ids)).toEqual(ids)
+      expect(await examined(env)).toMatchObject({
+        code: 1,
+        kinds: ["database_older_than_store", "object_unknown", "removals_held"],
+      })
+      expect((await doctor(env, "--accept-restore")).code).toBe(0)
+      expect((await examined(env)).kinds).toEqual(["object_unknown"])
+    } finally {
+      home.remove()
+    }
   })
 })

@@ -19,8 +19,7 @@ export type StoreKind = (typeof storeKinds)[number]
 /** Where in a bucket the nodes keep objects; what stands elsewhere tells them whose bucket it is. */
 const prefix = "artifacts/"
 
-/** The stand-in does not list unfinished uploads. */
-const overS3 = (description: string, server: S3Server, listsUnfinished: boolean): Store => {
+const overS3 = (description: string, server: S3Server): Store => {
   const client = new S3Client({
     endpoint: server.endpoint,
     region: server.region,
@@ -40,7 +39,6 @@ const overS3 = (description: string, server: S3Server, listsUnfinished: boolean)
         keys.push(...(page.Contents ?? []).map(({ Key }) => Key?.slice(prefix.length) ?? ""))
         token = page.NextContinuationToken
       } while (token !== undefined)
-      if (!listsUnfinished) return keys
       const unfinished = await client.send(new ListMultipartUploadsCommand({ Bucket: server.bucket }))
       return [...keys, ...(unfinished.Uploads ?? []).map(({ Key }) => `unfinished ${Key}`)]
     },
@@ -52,8 +50,8 @@ const overS3 = (description: string, server: S3Server, listsUnfinished: boolean)
 }
 
 export const startStore = async (kind: StoreKind, dataDir: string): Promise<Store> => {
-  if (kind === "s3") return overS3("an S3 stand-in", await startS3StandIn(), false)
-  if (kind === "rgw") return overS3("Ceph RGW", await startRgw(), true)
+  if (kind === "s3") return overS3("an S3 stand-in", await startS3StandIn())
+  if (kind === "rgw") return overS3("Ceph RGW", await startRgw())
   return {
     description: "files in a shared folder",
     env: {},
