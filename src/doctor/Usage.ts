@@ -1,4 +1,4 @@
-import { Effect, Schedule } from "effect"
+import { Effect } from "effect"
 import { Audit, type BookedUsage } from "../../services/Audit.ts"
 import { ProjectStore } from "../../services/ProjectStore.ts"
 import { QuotaCounters } from "../../services/QuotaCounters.ts"
@@ -46,32 +46,35 @@ export const usageIsSum = (repair: boolean) =>
     )
   })
 
-/** Commits on their way change the two one after the other: a difference counts when it stays. */
-const looks = Schedule.intersect(Schedule.spaced("300 millis"), Schedule.recurs(5))
+/** Counters hear of a commit within this time. */
+const settled = "2 seconds"
+
+/** Counters that say something else than the usage of their version, or that never heard of a later one. */
+const difference = (project: ProjectHandle) =>
+  Effect.gen(function* () {
+    const counters = yield* QuotaCounters
+    // In this order: versions only rise, so counters beyond the usage read after them are of a state that is lost.
+    const told = yield* counters.peek(project)
+    const { usage } = yield* (yield* ProjectStore).get(project)
+    if (told === undefined) return undefined
+    const agree = told.usedBytes === usage.usedBytes && told.limitBytes === usage.limitBytes
+    if (told.version === usage.version && agree) return undefined
+    if (told.version < usage.version) {
+      yield* Effect.sleep(settled)
+      const later = yield* counters.peek(project)
+      if (later === undefined || later.version >= usage.version) return undefined
+    }
+    return { told, usage }
+  }).pipe(Effect.catchTag("ProjectNotFound", () => Effect.succeed(undefined)))
 
 /** The quota counters of each project agree with its usage, where there are any: missing ones are made when needed. */
 export const countersAgree = (repair: boolean) =>
   Effect.gen(function* () {
     const counters = yield* QuotaCounters
-    const projects = yield* ProjectStore
     const { found } = yield* Findings
-
-    const difference = (project: ProjectHandle) =>
-      Effect.gen(function* () {
-        const told = yield* counters.peek(project)
-        const { usage } = yield* projects.get(project)
-        if (told === undefined) return undefined
-        const agree =
-          told.version === usage.version && told.usedBytes === usage.usedBytes && told.limitBytes === usage.limitBytes
-        return agree ? undefined : { told, usage }
-      }).pipe(Effect.catchTag("ProjectNotFound", () => Effect.succeed(undefined)))
-
     return yield* everyProject(({ project }) =>
       Effect.gen(function* () {
-        const stays = yield* Effect.repeat(difference(project), {
-          until: (found) => found === undefined,
-          schedule: looks,
-        }).pipe(Effect.zipRight(difference(project)))
+        const stays = yield* difference(project)
         if (stays === undefined) return
         if (repair) yield* Effect.ignore(counters.rebuild(project))
         const repaired = repair && (yield* difference(project)) === undefined
