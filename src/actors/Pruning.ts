@@ -7,7 +7,7 @@ import { traced } from "../telemetry/Spans.ts"
 
 /** What one statement looks at, in rows: far from what fits into the 5 s that it may take. */
 const batch = 10_000
-/** How long a run goes on; the next one begins a minute after this one did. Milliseconds. */
+/** How long a run goes on: some millions of rows, more than are written until the next one. Milliseconds. */
 const budgetMillis = 30_000
 /** How long messages of the engine are kept after they were sent: past any run that could be sent again. Seconds. */
 const messageAge = 3600

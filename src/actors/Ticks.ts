@@ -14,7 +14,7 @@ const tickLimit = 500
 /** Objects of the store listed in one run, which also ends after a third of the time between two. */
 const listingMost = 2_000_000
 /** Seconds between two runs of a pruning duty. */
-const pruneSeconds = 60
+const pruneSeconds = 300
 
 /** Every so many seconds, minutes or hours, whichever the number amounts to. */
 export const cronEvery = (seconds: number): Cron.Cron => {
@@ -52,12 +52,12 @@ export const tellProjects = traced("Ticks.tellProjects")(function* (staleSeconds
 })
 
 /**
- * One duty, which no other one can hold up. A run that fails is logged by the engine, and the next one comes all the
- * same.
+ * One duty, which no other one can hold up. A run that fails is logged by the engine under the duty's name, and the next
+ * one comes all the same.
  */
-const tick = <E, R>(name: string, duty: Duty, seconds: number, execute: Effect.Effect<unknown, E, R>) =>
+const tick = <E, R>(duty: Duty, seconds: number, execute: Effect.Effect<unknown, E, R>) =>
   ClusterCron.make({
-    name,
+    name: duty,
     cron: cronEvery(seconds),
     execute: Effect.zipRight(execute, dutyDone(duty)),
     // What was missed while the whole cluster was away is done by the next run.
@@ -79,7 +79,6 @@ export const layer = (
 ) =>
   Layer.mergeAll(
     tick(
-      "Projects",
       "projects",
       settings.sweepSeconds,
       Effect.clockWith((clock) => clock.currentTimeMillis).pipe(
@@ -87,7 +86,6 @@ export const layer = (
       ),
     ),
     tick(
-      "Orphans",
       "orphans",
       settings.orphanSweepSeconds,
       sweepStore({
@@ -96,9 +94,9 @@ export const layer = (
         budget: { objects: listingMost, seconds: Math.max(1, settings.orphanSweepSeconds / 3) },
       }),
     ),
-    tick("Watermark", "watermark", settings.sweepSeconds, markStore()),
-    tick("PruneEvents", "prune_events", pruneEvery, pruneEvents(settings.eventRetentionSeconds)),
-    tick("PruneTokens", "prune_tokens", pruneEvery, pruneTokens),
-    tick("PruneClaims", "prune_claims", pruneEvery, pruneClaims(settings.claimRetentionSeconds)),
-    tick("PruneMessages", "prune_messages", pruneEvery, pruneMessages),
+    tick("watermark", settings.sweepSeconds, markStore()),
+    tick("prune_events", pruneEvery, pruneEvents(settings.eventRetentionSeconds)),
+    tick("prune_tokens", pruneEvery, pruneTokens),
+    tick("prune_claims", pruneEvery, pruneClaims(settings.claimRetentionSeconds)),
+    tick("prune_messages", pruneEvery, pruneMessages),
   )
