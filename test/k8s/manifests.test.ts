@@ -178,16 +178,25 @@ describe.each(overlays)("overlay $name", (overlay) => {
     }
   })
 
-  it("leaves the number of pods to the autoscaler, by CPU and memory", () => {
+  it("leaves the number of pods to the autoscaler, by what fills first: CPU, or places for uploads", async () => {
     const { maxReplicas, metrics, minReplicas, scaleTargetRef } = overlay.one(
       "HorizontalPodAutoscaler",
       "artifact-plane",
     ).spec
     expect(overlay.one("Deployment", "artifact-plane").spec.replicas).toBeUndefined()
     expect(scaleTargetRef).toEqual({ apiVersion: "apps/v1", kind: "Deployment", name: "artifact-plane" })
-    expect(metrics.map(({ resource }: { resource: { name: string } }) => resource.name)).toEqual(["cpu", "memory"])
     expect(minReplicas).toBeGreaterThanOrEqual(2)
     expect(maxReplicas).toBeGreaterThan(minReplicas)
+    // Never by memory: Node keeps what it has, so that pods would be added and never taken away.
+    const [cpu, uploads, ...more] = metrics
+    expect(cpu).toMatchObject({ type: "Resource", resource: { name: "cpu", target: { type: "Utilization" } } })
+    expect(more).toEqual([])
+    if (overlay.name === "local") return expect(uploads).toBeUndefined()
+    expect(uploads).toMatchObject({ type: "Pods", pods: { metric: { name: "artifact_open_uploads" } } })
+    const { maxOpenUploads } = await settingsOf({ ...settings })
+    const target = Number(uploads.pods.target.averageValue) / maxOpenUploads
+    expect(target).toBeGreaterThan(0.4)
+    expect(target).toBeLessThan(0.7)
   })
 
   it("gives no pod a right at the Kubernetes API", () => {

@@ -70,7 +70,7 @@ export const testRules = (promtool: string, rules: Groups, scenes: ReadonlyArray
       ],
     })
     const files = rules.groups.flatMap(({ name, rules }) => {
-      const bare = { name, rules: rules.map(({ annotations: _, ...rule }) => rule) }
+      const bare = { name, rules: rules.map((rule) => ({ ...rule, annotations: undefined })) }
       const rule_files = [write(`${name}.yaml`, { groups: [bare] })]
       const own = scenes.filter((scene) => rules.some(({ alert }) => alert === scene.alert))
       return [...Map.groupBy(own, ({ minutes }) => minutes)].map(([minutes, scenes]) =>

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import { describe, expect, it } from "vitest"
+import { parse } from "yaml"
 import { k8sDir } from "./kubectl.ts"
 import { documentsOf } from "./overlays.ts"
 import { faultsOf } from "./schemas.ts"
@@ -38,6 +39,35 @@ describe("signals", () => {
       },
       podMetricsEndpoints: [{ port: "metrics", path: "/metrics" }],
     })
+  })
+
+  it("the adapter gives the autoscaler the metric it asks for, by pod", () => {
+    const { rules } = parse(textOf("dashboards/adapter.yaml"))
+    const hpa = documentsOf(textOf("base/autoscaling.yaml"))[0]?.spec.metrics
+    const wanted = hpa.flatMap(({ pods }: { pods?: { metric: { name: string } } }) => pods?.metric.name ?? [])
+    expect(wanted).toEqual(["artifact_open_uploads"])
+    expect(rules.default).toBe(false)
+    expect(
+      rules.custom.map(({ name, resources, seriesQuery }: Record<string, any>) => [
+        seriesQuery.split("{")[0],
+        resources?.overrides,
+        // Without a rule of its own a series keeps its name.
+        name,
+      ]),
+    ).toEqual(
+      wanted.map((metric: string) => [
+        metric,
+        { namespace: { resource: "namespace" }, pod: { resource: "pod" } },
+        undefined,
+      ]),
+    )
+    for (const { metricsQuery, seriesQuery } of rules.custom) {
+      const filled = metricsQuery
+        .replaceAll("<<.Series>>", seriesQuery.split("{")[0])
+        .replaceAll("<<.LabelMatchers>>", 'namespace="plane"')
+        .replaceAll("<<.GroupBy>>", "pod")
+      expect([filled, seriesQuery].flatMap((query) => faultsOfQuery(query))).toEqual([])
+    }
   })
 
   it("every query is PromQL over metrics and labels that exist", () => {
