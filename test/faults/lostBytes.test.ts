@@ -2,13 +2,11 @@ import { DeleteObjectCommand, S3Client } from "@aws-sdk/client-s3"
 import { randomBytes } from "node:crypto"
 import { mkdirSync, readdirSync, renameSync, rmSync, unlinkSync } from "node:fs"
 import { join } from "node:path"
-import { afterAll, beforeAll, describe, expect, inject, it } from "vitest"
+import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { freePort } from "../support/ports.ts"
 import { sleep } from "../support/processes.ts"
-import { s3Environment } from "../support/s3.ts"
+import { s3Environment, type S3Server, startS3StandIn } from "../support/s3.ts"
 import { call, makeTenant, type Plane, publish, startPlane, type Tenant } from "./plane.ts"
-
-const s3 = inject("s3")
 
 const within = (plane: Plane, tenant: Tenant) => {
   const artifacts = `${plane.node().baseUrl}/v1/projects/${tenant.project}/artifacts`
@@ -94,26 +92,30 @@ describe("bytes that are gone from the file store", { timeout: 60_000 }, () => {
   })
 })
 
-if (s3 !== null)
-  describe("bytes that are gone from the bucket", { timeout: 60_000 }, () => {
-    let plane: Plane
-    beforeAll(async () => {
-      plane = await startPlane(s3Environment(s3))
-    }, 120_000)
-    afterAll(() => plane?.dispose())
-
-    it("are 410 content_lost", async () => {
-      const tenant = await makeTenant(plane.node().baseUrl, plane.adminKey)
-      const own = within(plane, tenant)
-      const id = await own.publish()
-      const client = new S3Client({
-        endpoint: s3.endpoint,
-        region: s3.region,
-        forcePathStyle: true,
-        credentials: { accessKeyId: s3.accessKeyId, secretAccessKey: s3.secretAccessKey },
-      })
-      await client.send(new DeleteObjectCommand({ Bucket: s3.bucket, Key: `artifacts/${tenant.project}/${id}` }))
-      client.destroy()
-      expect(await own.content(id)).toMatchObject(lost)
-    })
+describe("bytes that are gone from the bucket", { timeout: 60_000 }, () => {
+  let s3: S3Server
+  let plane: Plane
+  beforeAll(async () => {
+    s3 = await startS3StandIn()
+    plane = await startPlane(s3Environment(s3))
+  }, 120_000)
+  afterAll(async () => {
+    await plane?.dispose()
+    await s3?.stop()
   })
+
+  it("are 410 content_lost", async () => {
+    const tenant = await makeTenant(plane.node().baseUrl, plane.adminKey)
+    const own = within(plane, tenant)
+    const id = await own.publish()
+    const client = new S3Client({
+      endpoint: s3.endpoint,
+      region: s3.region,
+      forcePathStyle: true,
+      credentials: { accessKeyId: s3.accessKeyId, secretAccessKey: s3.secretAccessKey },
+    })
+    await client.send(new DeleteObjectCommand({ Bucket: s3.bucket, Key: `artifacts/${tenant.project}/${id}` }))
+    client.destroy()
+    expect(await own.content(id)).toMatchObject(lost)
+  })
+})
