@@ -57,7 +57,10 @@ export class Outbox extends Context.Tag("services/Outbox")<
      * is at least `top`. Idempotent. A place that a published event has here is not given away.
      */
     readonly raise: (top: number, standing: Published) => Effect.Effect<void, DependencyUnavailable>
-    /** Removes events appended more than `retentionSeconds` ago, never unpublished ones. */
+    /**
+     * Removes the lowest sequences, as long as they were appended more than `retentionSeconds` ago; never an unpublished
+     * event, and none above one that is kept: what is retained has no gap.
+     */
     readonly prune: (retentionSeconds: number, step: PruneStep) => Effect.Effect<Pruned, DependencyUnavailable>
     /** How many events wait for the stream, counted up to `countedAtMost`, and since how many seconds the oldest does. */
     readonly lag: Effect.Effect<{ readonly rows: number; readonly seconds: number }, DependencyUnavailable>

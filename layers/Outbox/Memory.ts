@@ -106,10 +106,12 @@ export const layer = Layer.effect(
       ),
       prune: traced("Outbox.prune")((retentionSeconds, { limit }) =>
         atomically((now) => {
-          const due = state.events.filter(
-            (row) => row.publishedAt !== undefined && now - row.publishedAt > retentionSeconds * 1_000,
-          )
-          const gone = new Set(due.slice(0, limit))
+          const isDue = ({ publishedAt }: (typeof numbered)[number]) =>
+            publishedAt !== undefined && now - publishedAt > retentionSeconds * 1_000
+          const numbered = sequenced(1)
+          const kept = numbered.findIndex((row) => !isDue(row))
+          const due = kept === -1 ? numbered : numbered.slice(0, kept)
+          const gone = new Set<EventRow>(due.slice(0, limit))
           state.events = state.events.filter((row) => !gone.has(row))
           return Effect.succeed({ removed: gone.size, next: due.length > limit ? "next" : undefined })
         }),

@@ -125,17 +125,20 @@ const make = Effect.gen(function* () {
 
   const prune = traced("Outbox.prune")(
     function* (retentionSeconds: number, { after, limit }: PruneStep) {
-      // By place, so that no plan reads the table; the clock of the statement, so that the index bounds the look.
       const rows = yield* sql`
         with looked as materialized (
-          select ctid as place, published_at from events
-          where published_at >= coalesce(${after ?? null}::timestamptz, '-infinity')
-            and published_at <= statement_timestamp() - ${retentionSeconds}::double precision * interval '1 second'
-          order by published_at limit ${limit}::integer
-        ), gone as (delete from events where ctid = any(array(select place from looked)) returning 1)
+          select ctid as place, sequence, coalesce(published_at
+            <= statement_timestamp() - ${retentionSeconds}::double precision * interval '1 second', false) as due
+          from events where sequence > coalesce(${after ?? null}::bigint, 0) order by sequence limit ${limit}::integer
+        ), front as (
+          select place, sequence from looked
+          where sequence < coalesce((select min(sequence) from looked where not due), 9223372036854775807)
+        ), gone as (
+          delete from events where ctid = any(array(select place from front)) returning 1
+        )
         select (select count(*) from gone) as removed,
-          case when count(*) = ${limit}::integer then max(published_at)::text end as next
-        from looked`
+          case when count(*) = ${limit}::integer then max(sequence)::text end as next
+        from front`
       return yield* decodePruned(rows)
     },
     Effect.catchTag("SqlError", unavailable("Outbox.prune")),

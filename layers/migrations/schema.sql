@@ -169,7 +169,6 @@ create unique index events_one_per_fact on events (artifact_id, type);
 create index events_unsequenced on events (position) where sequence is null;
 create index events_unpublished on events (sequence) where published_at is null and sequence is not null;
 create index events_of_project on events (project, sequence) where published_at is not null;
-create index events_by_publication on events (published_at) where published_at is not null;
 
 -- One row. Functions without sequential scans ask for it by its key (`where one`): a scan of it would count as 1e10, which
 -- a server built with LLVM compiles anew at each call (jit_above_cost).

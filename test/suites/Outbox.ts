@@ -199,6 +199,20 @@ export const outboxSuite = (name: string, subject: SqlLayer, options: SuiteOptio
         expect(yield* outbox.state).toMatchObject({ lastSequence: lastSequence + 1, oldestRetained: lastSequence + 1 })
       }),
     )
+    it.effect("prune leaves no gap: an event that is kept keeps those above it", () =>
+      Effect.gen(function* () {
+        const outbox = yield* Outbox
+        const caller = yield* newCaller
+        yield* settle
+        yield* publishMany(caller, 3)
+        const [first, kept, last] = yield* outbox.sequence(100)
+        if (first === undefined || kept === undefined || last === undefined) throw new Error("too few events")
+        yield* outbox.markPublished([first, last])
+        yield* Effect.sleep("1200 millis")
+        yield* outbox.prune(1, { limit: 100 })
+        expect(sequences(yield* eventsFrom(1))).toEqual([kept.sequence, last.sequence])
+      }),
+    )
     it.effect("prune goes on step by step, the oldest first", () =>
       Effect.gen(function* () {
         const outbox = yield* Outbox

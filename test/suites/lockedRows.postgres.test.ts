@@ -1,6 +1,7 @@
 import { expect, layer } from "@effect/vitest"
-import { Effect, Fiber, Option, Schedule } from "effect"
+import { Effect, Either, Fiber, Option, Schedule } from "effect"
 import { inject } from "vitest"
+import { layer as metadataLayer } from "../../layers/MetadataStore/Postgres.ts"
 import { ClaimStore } from "../../services/ClaimStore.ts"
 import { MetadataStore } from "../../services/MetadataStore.ts"
 import type { ProjectCaller } from "../../src/domain/Principal.ts"
@@ -84,6 +85,42 @@ if (url !== null)
         for (const { letGo } of held) yield* letGo
         yield* Effect.forEach(victims, ({ fiber }) => Fiber.join(fiber))
       }).pipe(Effect.scoped),
+    )
+
+    it.effect("two nodes commit while the claim is superseded and the key revoked: none is made after either", () =>
+      Effect.gen(function* () {
+        const claims = yield* ClaimStore
+        const { run } = yield* Scene
+        const here = yield* MetadataStore
+        const there = yield* Effect.provide(MetadataStore, metadataLayer({ defaultQuotaBytes: 1_000_000 }))
+        let refused = 0
+        for (let round = 0; round < 20; round++) {
+          const caller = yield* newProject()
+          const ids = yield* Effect.replicateEffect(begun(caller), 12)
+          const commits = Effect.forEach(
+            ids,
+            (id, index) => Effect.either((index % 2 === 0 ? here : there).commit(requestFor(caller, id))),
+            { concurrency: "unbounded" },
+          )
+          const ready = Effect.map(
+            run("select artifact_count::int as made from projects where handle = $1", [caller.project]),
+            ([row]) => Number(row?.["made"]),
+          )
+          const end: Effect.Effect<unknown, unknown> =
+            round % 2 === 0
+              ? claims.put(claimOf(caller.project, { attempt: 4 }), 60)
+              : run("update api_keys set revoked_at = clock_timestamp() where id = $1", [caller.keyId])
+          const [results, made] = yield* Effect.all(
+            [commits, Effect.delay(Effect.zipRight(end, ready), Math.floor(Math.random() * 20))],
+            { concurrency: 2 },
+          )
+          const lefts = results.filter(Either.isLeft)
+          expect(results.length - lefts.length).toBe(made)
+          for (const { left } of lefts) expect(left._tag).toBe(round % 2 === 0 ? "LeaseLost" : "Unauthorized")
+          refused += lefts.length
+        }
+        expect(refused).toBeGreaterThan(0)
+      }),
     )
 
     it.effect("no transaction stays open between two statements, of a commit or of a claim that is taken", () =>
