@@ -48,7 +48,8 @@ if (inject("redisUrl") !== null)
             ),
             60,
           )
-          const one = Effect.forever(Effect.zipRight(relayRound(true), Effect.yieldNow()))
+          // A turn of the event loop between rounds, as a relay's pause is: idle rounds alone would keep Redis's answers waiting.
+          const one = Effect.forever(Effect.zipRight(relayRound(true), Effect.sleep(0)))
           yield* Effect.raceFirst(writer, Effect.all([one, one, one, one], { concurrency: 4 }))
           yield* settle
           expect(yield* ids).toEqual(expected)
@@ -158,7 +159,8 @@ if (inject("redisUrl") !== null)
             }),
             20,
           )
-          const one = Effect.forever(Effect.zipRight(relayRound(true), Effect.yieldNow()))
+          // A turn of the event loop between rounds, as a relay's pause is: idle rounds alone would keep Redis's answers waiting.
+          const one = Effect.forever(Effect.zipRight(relayRound(true), Effect.sleep(0)))
           yield* Effect.raceFirst(writer, Effect.all([one, one], { concurrency: 2 }))
           yield* settle
           expect(yield* ids).toEqual(expected)
