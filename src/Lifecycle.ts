@@ -4,7 +4,7 @@ import { Cause, Context, Effect, Exit, Layer } from "effect"
 import { misspeltKeys, Settings, type SettingsShape } from "./Config.ts"
 import { buildOf } from "./Version.ts"
 
-/** The release of the database's schema, e.g. `1 (schema)`. */
+/** The release of the database's schema, e.g. `0001_schema`. */
 export class SchemaRelease extends Context.Tag("src/Lifecycle/SchemaRelease")<SchemaRelease, string>() {}
 
 const storeOf = ({ dataDir, s3 }: SettingsShape) =>

@@ -9,6 +9,14 @@ describe("the node", () => {
     expectStatus(await send("/readyz"), 200)
   })
 
+  it("says what runs at /version, without a key", async () => {
+    const { json } = expectStatus(await send("/version"), 200)
+    expect(json).toMatchObject({
+      version: expect.stringMatching(/^\d+\.\d+\.\d+/),
+      node: expect.stringMatching(/^\d+\.\d+\.\d+$/),
+    })
+  })
+
   it("describes every call of the contract in /openapi.json", async () => {
     const { openapi, paths } = expectStatus(await send("/openapi.json"), 200).json
     expect(openapi).toMatch(/^3\.1/)
@@ -19,6 +27,7 @@ describe("the node", () => {
       expect(paths[`${root}/{id}/content`]).toMatchObject({ get: {}, head: {} })
       expect(paths[`${root}/{id}/signed-url`]).toMatchObject({ post: {} })
     }
+    for (const path of ["/healthz", "/readyz", "/version"]) expect(paths[path]).toMatchObject({ get: {} })
     expect(paths["/v1/admin/projects/{project}"]).toMatchObject({ get: {}, put: {} })
     expect(paths["/v1/admin/projects/{project}/api-keys"]).toMatchObject({ get: {}, post: {} })
     expect(paths["/v1/admin/projects/{project}/api-keys/{id}"]).toMatchObject({ delete: {} })

@@ -143,6 +143,21 @@ describe("a start", { timeout: 150_000 }, () => {
     expect(node.child.exitCode).toBe(0)
   })
 
+  it("waits for the blob store as well", async () => {
+    const node = await begin({
+      ...env,
+      S3_BUCKET: "b",
+      S3_ENDPOINT: `http://127.0.0.1:${await freePort()}`,
+      AWS_ACCESS_KEY_ID: "a",
+      AWS_SECRET_ACCESS_KEY: "b",
+    })
+    await waitForHttp200(node, `${node.baseUrl}/healthz`, patience)
+    const { error } = (await (await fetch(`${node.baseUrl}/readyz`)).json()) as { error: { message: string } }
+    expect(error.message).toBe("Not reached yet: blob_store.")
+    await node.end("SIGTERM", 10_000)
+    expect(node.child.exitCode).toBe(0)
+  })
+
   it("that waits ends at SIGTERM", async () => {
     const node = await begin({ ...env, DATABASE_URL: `postgres://u:p@127.0.0.1:${await freePort()}/db` })
     await waitForHttp200(node, `${node.baseUrl}/healthz`, patience)
