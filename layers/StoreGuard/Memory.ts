@@ -86,7 +86,7 @@ export const layer = Layer.effect(
                   .sort(([, a], [, b]) => a.handedAt - b.handedAt || a.firstSeenAt - b.firstSeenAt)
                   .slice(0, limit)
                   .map(([key, candidate]) => {
-                    candidate.handedAt = now
+                    candidate.handedAt = ++store.turn
                     return key
                   }),
           ),

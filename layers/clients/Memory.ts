@@ -77,7 +77,9 @@ export interface MemoryState {
     placed: boolean
     hold: Hold | undefined
     readonly marks: Map<string, { readonly position: number; readonly madeAt: number }>
+    /** `handedAt` counts turns, of which several may be taken in a millisecond; 0: not handed out yet. */
     readonly candidates: Map<string, { readonly firstSeenAt: number; handedAt: number }>
+    turn: number
     readonly listing: { epoch: number; after: string | undefined }
   }
 }
@@ -102,6 +104,7 @@ export const layer = Layer.sync(MemoryDatabase, () => ({
     hold: undefined,
     marks: new Map(),
     candidates: new Map(),
+    turn: 0,
     listing: { epoch: 0, after: undefined },
   },
 }))

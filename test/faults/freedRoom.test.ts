@@ -37,6 +37,10 @@ describe("room that a delete freed is usable within 5 s", { timeout: 60_000 }, (
       expect(status).toBe(201)
       ids.push(body.id)
     }
+    // The counters hear of a commit beside its answer.
+    for (const until = Date.now() + 5000; (await usedByCounters(tenant)) < 2 * MiB && Date.now() < until;)
+      await sleep(10)
+    expect(await usedByCounters(tenant)).toBe(2 * MiB)
     await db.query("update project_duties set due_at = clock_timestamp() + interval '1 hour' where project = $1", [
       tenant.project,
     ])

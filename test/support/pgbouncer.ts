@@ -13,12 +13,15 @@ export interface Pgbouncer {
   stop(): Promise<void>
 }
 
+/** Its program, from PATH or Debian's package; throws BackendMissing. */
+export const installPgbouncer = (): Promise<string> => fromDebian("PgBouncer", "pgbouncer", "pgbouncer")
+
 /** PgBouncer in front of a server. The startup parameter `options` is refused, as by default, or ignored. */
 export const startPgbouncer = async (
   server: { readonly port: number; readonly url: string },
   settings: { readonly mode: "transaction" | "session"; readonly ignoreOptions: boolean },
 ): Promise<Pgbouncer> => {
-  const program = await fromDebian("PgBouncer", "pgbouncer", "pgbouncer")
+  const program = await installPgbouncer()
   const home = privateDir("pgbouncer")
   chmodSync(home.path, 0o755)
   const port = await freePort()
