@@ -44,6 +44,7 @@ export type Refusal =
   | Publish.LineageNotAllowed
   | Publish.PayloadTooLarge
   | Publish.SizeMismatch
+  | Publish.TakeOverFailed
   | Publish.UnknownField
   | Publish.UploadStalled
 
@@ -138,6 +139,8 @@ export const toApiError = (refusal: Refusal): ApiError => {
       })
     case "UploadFenced":
       return unavailable("The upload was taken for dead and given up; try again.")
+    case "TakeOverFailed":
+      return unavailable("The request that took this upload over ended without an artifact; send the file again.", 1)
     case "ContentLost":
       return apiError(410, "content_lost", "The bytes of this artifact are lost: delete it, or publish it again.")
     case "DependencyUnavailable":

@@ -5,13 +5,18 @@ import { Lineage, PermissionDenied } from "../domain/Artifact.ts"
 import { type Claim, LeaseLost, LeaseRequired } from "../domain/Claim.ts"
 import { Ids } from "../../services/Ids.ts"
 import { type LeaseProof, LeaseVerifier } from "../../services/LeaseVerifier.ts"
-import { type CommitRequest, MetadataStore, type PendingUpload } from "../../services/MetadataStore.ts"
+import {
+  type CommitRequest,
+  MetadataStore,
+  type PendingUpload,
+  type UploadSuperseded,
+} from "../../services/MetadataStore.ts"
 import { QuotaCounters } from "../../services/QuotaCounters.ts"
 import type { DependencyUnavailable } from "../../services/Unavailable.ts"
 import { Wakeup } from "../../services/Wakeup.ts"
 import { concerning } from "../telemetry/Subject.ts"
 import { compareReplay, receiveBody } from "./Body.ts"
-import { BadRequest, IdempotencyInProgress, PayloadTooLarge } from "./Refusals.ts"
+import { BadRequest, IdempotencyInProgress, PayloadTooLarge, TakeOverFailed } from "./Refusals.ts"
 import type { Published, PublishRequest } from "./Request.ts"
 import { abandon, bodyOverheadBytes, firstRequest, keepAlive, openSink, type Upload, withdraw } from "./Upload.ts"
 import { traced } from "../telemetry/Spans.ts"
@@ -24,6 +29,14 @@ export const publish = traced("publish")(function* (request: PublishRequest) {
   yield* checkHead(request)
   const admission = yield* verifyLease(request)
   if (admission._tag === "Replay") return yield* replay(request, admission.artifact)
+  return yield* upload(request, admission).pipe(
+    Effect.scoped,
+    Effect.catchTag("UploadSuperseded", (refusal) => confirmSuperseded(request, admission.claim, refusal)),
+  )
+})
+
+/** Rows 3 to 9, of a request that may publish. */
+const upload = Effect.fnUntraced(function* (request: PublishRequest, admission: Admission) {
   const begun = yield* begin(request, admission)
   if (begun._tag === "Replay") return yield* replay(request, begun.artifact)
   const received = yield* transfer(request, begun.upload)
@@ -32,7 +45,7 @@ export const publish = traced("publish")(function* (request: PublishRequest) {
   yield* Effect.logDebug("published")
   const published: Published = { status: 201, artifact }
   return published
-}, Effect.scoped)
+})
 
 /** What can be refused from the head alone, before anything is asked of anyone. */
 const checkHead = Effect.fnUntraced(function* (request: PublishRequest) {
@@ -46,6 +59,11 @@ const checkHead = Effect.fnUntraced(function* (request: PublishRequest) {
   if (contentLength !== undefined && contentLength - bodyOverheadBytes > maxArtifactBytes)
     return yield* new PayloadTooLarge({ limitBytes: maxArtifactBytes })
 })
+
+interface Admission {
+  readonly claim: Claim | undefined
+  readonly proof: LeaseProof | undefined
+}
 
 const keyOf = (request: PublishRequest, claim: Claim | undefined): PendingUpload["idempotency"] =>
   request.idempotencyKey === undefined
@@ -78,10 +96,7 @@ const replay = (request: PublishRequest, earlier: Published["artifact"]) =>
  * or that it takes over an upload whose room it gets. Leaving the scope before the commit gives up the row, the room and
  * the bytes.
  */
-const begin = Effect.fnUntraced(function* (
-  request: PublishRequest,
-  { claim, proof }: { readonly claim: Claim | undefined; readonly proof: LeaseProof | undefined },
-) {
+const begin = Effect.fnUntraced(function* (request: PublishRequest, { claim, proof }: Admission) {
   const metadata = yield* MetadataStore
   const quota = yield* QuotaCounters
   const { maxArtifactBytes } = yield* Settings
@@ -201,6 +216,36 @@ const commit = (
     yield* Effect.forkDaemon(Effect.ignoreLogged(quota.commit(upload.project, upload.id, committed.usage)))
     return committed.artifact
   }).pipe(Effect.uninterruptible)
+
+/** How often and how long a superseded sender's request waits for the end of the one that took over. */
+const successorPause = "250 millis"
+const successorPatience = "3 seconds"
+
+/**
+ * A superseded sender's answer is final, so it must be true. The request that took over may be an older one, whose
+ * client has left: it ends without an artifact, and nobody would send the file again. So the key is asked who holds it.
+ * Fails with the refusal when a newer request made the artifact, or is still on its way after three seconds; with
+ * `TakeOverFailed` when the key is free again.
+ */
+const confirmSuperseded = Effect.fnUntraced(function* (
+  request: PublishRequest,
+  claim: Claim | undefined,
+  refusal: UploadSuperseded,
+) {
+  const key = keyOf(request, claim)
+  if (key === undefined) return yield* refusal
+  const metadata = yield* MetadataStore
+  const ended = Effect.filterOrFail(
+    metadata.findReplay(request.caller.project, key),
+    (holder) => holder?._tag !== "InProgress",
+    () => refusal,
+  )
+  const holder = yield* Effect.retry(ended, {
+    while: (error) => error._tag === "UploadSuperseded",
+    schedule: Schedule.upTo(Schedule.spaced(successorPause), successorPatience),
+  })
+  return yield* holder === undefined ? new TakeOverFailed() : refusal
+})
 
 const lineageOf = (claim: Claim): Lineage =>
   new Lineage(

@@ -37,6 +37,9 @@ export class IdempotencyKeyConflict extends Schema.TaggedError<IdempotencyKeyCon
 /** The upload under the key is still on its way, and the lease that asks is dead. */
 export class IdempotencyInProgress extends Schema.TaggedError<IdempotencyInProgress>()("IdempotencyInProgress", {}) {}
 
+/** The request that took this upload over ended without an artifact, and the key is free again. */
+export class TakeOverFailed extends Schema.TaggedError<TakeOverFailed>()("TakeOverFailed", {}) {}
+
 /** No progress from the client for too long. */
 export class UploadStalled extends Schema.TaggedError<UploadStalled>()("UploadStalled", {
   idleSeconds: Schema.Number,

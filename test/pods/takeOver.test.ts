@@ -108,6 +108,33 @@ describe("a retry with the same key on another pod takes over", { timeout: 120_0
     expect(await reserved(tenant)).toBe(0)
   })
 
+  it("by a request whose client then leaves: the earlier sender is told to try again, and succeeds", async () => {
+    const tenant = await newTenant()
+    const { file, upload } = await halfUploaded(first, tenant)
+    const taker = beginUpload(second.baseUrl, tenant, file.name, { key: file.key, size: MiB })
+    await taker.send(file.bytes.subarray(0, MiB / 2))
+    expect((await tracesUntil(cluster, tenant.project, ({ rows }) => rows["fenced"] === 1, 10_000)).rows).toEqual({
+      fenced: 1,
+      pending: 1,
+    })
+    await upload.send(file.bytes.subarray(MiB / 2))
+    upload.finish()
+    // The earlier sender asks while the later one is still there.
+    await sleep(500)
+    taker.vanish()
+    const late = await upload.answer
+    expect([late.status, late.headers["retry-after"], late.body.error.code]).toEqual([503, "1", "service_unavailable"])
+    expect((await publish(first.baseUrl, tenant, file)).status).toBe(201)
+    const traces = await tracesUntil(
+      cluster,
+      tenant.project,
+      ({ objects, streamed }) => objects + streamed === 2,
+      15_000,
+    )
+    expect(traces).toEqual(one)
+    expect(await reserved(tenant)).toBe(0)
+  })
+
   it("needs no room but its own", async () => {
     const tenant = await newTenant(1.5 * MiB)
     const { file } = await halfUploaded(first, tenant)

@@ -118,9 +118,13 @@ export const publishBySdk = async (
   }
 }
 
+/** The sender's upload was taken over by a request whose own client then left. */
+const takeOverFailed = ({ body, status }: Answer) =>
+  status === 503 && body.error.message.startsWith("The request that took this upload over ended without an artifact")
+
 export interface StormReport {
   readonly seed: number
-  /** How often each answer came, and each broken connection. */
+  /** How often each answer came, and each broken connection; "take-over failed" is the 503 of such a sender. */
   readonly answers: Readonly<Record<string, number>>
   /** Keys of which no sender heard of an artifact, or heard of several. */
   readonly unsettled: ReadonlyArray<string>
@@ -153,7 +157,7 @@ export const storm = async (cluster: Cluster, tenant: Tenant, keys: number, seed
     for (;;) {
       const answer = await ask(key, bytes)
       if (answer !== undefined) {
-        count(inWords(answer))
+        count(takeOverFailed(answer) ? "take-over failed" : inWords(answer))
         if (answer.status === 200 || answer.status === 201)
           heard.set(key, (heard.get(key) ?? new Set()).add(answer.body.id))
         if (answer.status < 500) return
