@@ -1,7 +1,7 @@
 import { constants } from "node:os"
-import { setFlagsFromString } from "node:v8"
 import { Effect, Layer, Runtime } from "effect"
 import { Settings } from "./Config.ts"
+import { stopOptimizer } from "./Optimizer.ts"
 
 /** What closing takes beyond the drain, in milliseconds: requests cut off clean up, actors move, pools end. */
 const marginMillis = 6000
@@ -24,11 +24,9 @@ export const layer = Layer.effectDiscard(
       if (asked !== undefined && now - asked > echoMillis) process.exit(128 + constants.signals[signal])
       if (asked !== undefined) return
       asked = now
-      // Exiting waits for V8's compilers, and one that needs the collector waits for the main thread: for ever, the timer
-      // below included (github.com/nodejs/node/issues/54918). Nothing new is begun, and what is compiled
-      // now is done by then, unless the drain takes no time at all.
-      setFlagsFromString("--no-maglev")
-      setFlagsFromString("--no-turbofan")
+      // Else exiting may wait for ever, the timer below included. What is compiled now is done by then, unless the drain
+      // takes no time at all.
+      stopOptimizer()
       const late = () => {
         log(Effect.logWarning("Stopped, out of time: something was still open."))
         process.exit(0)

@@ -1,3 +1,4 @@
+import "./WithoutOptimizer.ts"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Console, Effect, Exit, Layer } from "effect"
 import * as Stack from "../layers/stacks/Doctor.ts"

@@ -1,3 +1,4 @@
+import "./WithoutOptimizer.ts"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { ConfigError, Console, Effect, type Redacted } from "effect"
 import * as Postgres from "../layers/clients/Postgres.ts"

@@ -53,6 +53,11 @@ describe("architecture", () => {
     ).toEqual([])
   })
 
+  it("commands that end by themselves begin without the optimizer, which an exit might wait for", () => {
+    for (const command of ["src/doctor.ts", "src/migrate.ts"])
+      expect([command, graph.get(command)?.[0]]).toEqual([command, "src/WithoutOptimizer.ts"])
+  })
+
   it("drivers stay in layers", () => {
     expect(
       forbidden(
