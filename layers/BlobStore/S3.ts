@@ -79,10 +79,7 @@ const make = Effect.gen(function* () {
           finished
             ? Effect.void
             : Effect.ignore(
-                Effect.timeoutOption(
-                  Effect.disconnect(Effect.ignore(Effect.tryPromise(() => draft.discard()))),
-                  "2 seconds",
-                ),
+                Effect.timeoutOption(Effect.interruptible(Effect.tryPromise(() => draft.discard())), "2 seconds"),
               ),
       )
       return {

@@ -72,8 +72,12 @@ const onceMore = <A, E, R>(transaction: Effect.Effect<A, E, R>): Effect.Effect<A
 export const layer = (options: Options) =>
   Layer.map(pooled(options), (context) => {
     const client = Context.get(context, SqlClient)
-    const { withTransaction } = client
-    Object.assign(client, { withTransaction: flow(withTransaction, lossIsNoDefect, onceMore) })
+    const { reserve, withTransaction } = client
+    Object.assign(client, {
+      // The library forgets a connection that comes when its caller has left, and the pool never gets it back.
+      reserve: Effect.uninterruptible(reserve),
+      withTransaction: flow(withTransaction, lossIsNoDefect, onceMore),
+    })
     return context
   })
 
@@ -89,12 +93,7 @@ const pooled = (options: Options) =>
         },
         catch: (cause) => new SqlError({ cause, message: "Failed to make the connection pool" }),
       }),
-      (pool) =>
-        Effect.ignore(
-          Effect.timeout(
-            Effect.promise(() => pool.end()),
-            "2 seconds",
-          ),
-        ),
+      // A finalizer is not interruptible, and a timeout waits for what it cannot interrupt.
+      (pool) => Effect.promise(() => pool.end()).pipe(Effect.interruptible, Effect.timeout("2 seconds"), Effect.ignore),
     ),
   })

@@ -39,7 +39,12 @@ export const make = Effect.fnUntraced(function* (connections: Connections) {
     connections.sayLast()
     yield* Effect.sleep(drainDelaySeconds * 1000)
     yield* Effect.promise(() => connections.close(drainSeconds * 1000))
-    yield* Effect.sleep(20).pipe(Effect.repeat({ while: () => running > 0 }), Effect.timeoutOption(cleanupMillis))
+    // A finalizer is not interruptible, and a timeout waits for what it cannot interrupt.
+    yield* Effect.sleep(20).pipe(
+      Effect.repeat({ while: () => running > 0 }),
+      Effect.interruptible,
+      Effect.timeoutOption(cleanupMillis),
+    )
   })
   return Drain.of({
     run,

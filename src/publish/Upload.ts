@@ -174,5 +174,6 @@ export const abandon = (upload: Upload, end: Exit.Exit<unknown, unknown>) =>
   Effect.gen(function* () {
     const away = Exit.isFailure(end) && Cause.squash(end.cause) instanceof DependencyUnavailable
     const cleaning = yield* Effect.forkDaemon(Effect.ignore(cleanUp(upload)))
-    yield* Effect.timeoutOption(Effect.asVoid(cleaning.await), away ? "100 millis" : "2 seconds")
+    // This runs where nothing is interruptible, and a timeout waits for what it cannot interrupt.
+    yield* Effect.timeoutOption(Effect.interruptible(cleaning.await), away ? "100 millis" : "2 seconds")
   })

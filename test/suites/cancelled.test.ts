@@ -1,6 +1,6 @@
 import * as SqlClient from "@effect/sql/SqlClient"
 import { expect, it } from "@effect/vitest"
-import { Effect, Fiber, Redacted } from "effect"
+import { Effect, Exit, Fiber, Layer, Option, Redacted, Scope } from "effect"
 import { describe, inject } from "vitest"
 import * as Postgres from "../../layers/clients/Postgres.ts"
 
@@ -44,5 +44,35 @@ if (postgresUrl !== null)
         const rows = yield* Effect.all([select("a"), select("b"), select("c")], { concurrency: 3 })
         expect(rows.flat().map(({ x }) => x)).toEqual(["a", "b", "c"])
       }).pipe(Effect.provide(pool(1))),
+    )
+
+    it.scopedLive("leaves no connection behind that it was about to be given", () =>
+      Effect.gen(function* () {
+        const sql = yield* SqlClient.SqlClient
+        for (let turn = 0; turn < 5; turn++) {
+          const leaving = yield* Effect.fork(Effect.scoped(Effect.asVoid(sql.reserve)))
+          yield* Effect.yieldNow()
+          yield* Fiber.interrupt(leaving)
+        }
+        const rows = yield* Effect.timeoutOption(select("a"), "10 seconds")
+        expect(rows).toEqual(Option.some([{ x: "a" }]))
+      }).pipe(Effect.provide(pool(1))),
+    )
+
+    it.live("does not keep the pool from being let go", () =>
+      Effect.gen(function* () {
+        const scope = yield* Scope.make()
+        const context = yield* Layer.buildWithScope(pool(1), scope)
+        const leaving = yield* Effect.fork(
+          Effect.provide(
+            Effect.flatMap(SqlClient.SqlClient, (sql) => sql`select pg_sleep(4.9)`),
+            context,
+          ),
+        )
+        yield* Effect.sleep(200)
+        yield* Fiber.interrupt(leaving)
+        const closing = yield* Effect.forkDaemon(Scope.close(scope, Exit.void))
+        expect(Option.isSome(yield* Effect.timeoutOption(Fiber.await(closing), "3500 millis"))).toBe(true)
+      }),
     )
   })
