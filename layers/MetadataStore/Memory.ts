@@ -13,7 +13,7 @@ import { LeaseLost } from "../../src/domain/Claim.ts"
 import type { ArtifactId, EventId } from "../../src/domain/Ids.ts"
 import { type Principal, samePrincipal } from "../../src/domain/Principal.ts"
 import { QuotaExceeded } from "../../src/domain/Quota.ts"
-import type { EventType } from "../../src/domain/SourceEvent.ts"
+import { EventArtifact, type EventType } from "../../src/domain/SourceEvent.ts"
 import {
   type ArtifactRow,
   atomically,
@@ -87,7 +87,7 @@ export const layer = (options: { readonly defaultQuotaBytes: number }) =>
         state.events.push({
           id,
           type,
-          artifact,
+          artifact: EventArtifact.of(artifact),
           occurredAt: now,
           receivedAt: now,
           sequence: undefined,

@@ -6,14 +6,15 @@ import type { Visibility } from "../../src/domain/Claim.ts"
 import { type ArtifactId, Bytes, type ExternalId, type ProjectHandle, type Sha256 } from "../../src/domain/Ids.ts"
 import { Principal } from "../../src/domain/Principal.ts"
 import { Usage } from "../../src/domain/Quota.ts"
+import { EventArtifact } from "../../src/domain/SourceEvent.ts"
 
 type Kind = Principal["kind"]
 
 /**
- * What the SQL function artifact_record returns; also what an event keeps of its artifact. The tables' constraints hold
- * what it promises, and it is read at every request: it is not checked again field by field.
+ * What an event keeps of its artifact (the SQL function event_artifact). The tables' constraints hold what it promises,
+ * and it is read at every request: it is not checked again field by field.
  */
-export interface ArtifactRecord {
+export interface EventArtifactRecord {
   readonly id: ArtifactId
   readonly project: ProjectHandle
   readonly name: string
@@ -30,15 +31,22 @@ export interface ArtifactRecord {
   readonly job_id: ExternalId | null
   readonly worker_session_id: ExternalId | null
   readonly attempt: number | null
-  /** JSON as text. */
-  readonly metadata: string
   readonly created_at: string
   readonly deleted_at: string | null
   readonly deleted_by_kind: Kind | null
   readonly deleted_by_id: ExternalId | null
 }
+export const EventArtifactRecord = Schema.declare(
+  (value: unknown): value is EventArtifactRecord => typeof value === "object" && value !== null && "sha256" in value,
+)
+
+/** What the SQL function artifact_record returns. */
+export interface ArtifactRecord extends EventArtifactRecord {
+  /** JSON as text. */
+  readonly metadata: string
+}
 export const ArtifactRecord = Schema.declare(
-  (value: unknown): value is ArtifactRecord => typeof value === "object" && value !== null && "sha256" in value,
+  (value: unknown): value is ArtifactRecord => Schema.is(EventArtifactRecord)(value) && "metadata" in value,
 )
 
 const recordKeys = {
@@ -76,45 +84,45 @@ export const recordColumns = (sql: SqlClient.SqlClient, alias: string): Statemen
 /** What comes from our own tables was validated when it went in. */
 export const made = { disableValidation: true }
 
+const factsOf = (row: EventArtifactRecord) => ({
+  id: row.id,
+  project: row.project,
+  name: row.name,
+  mime: row.mime,
+  size: row.size,
+  sha256: row.sha256,
+  visibility: row.visibility,
+  owner: new Principal({ kind: row.owner_kind, id: row.owner_id }, made),
+  createdBy: new Principal({ kind: row.created_by_kind, id: row.created_by_id }, made),
+  ...(row.job_id !== null && row.worker_session_id !== null && row.attempt !== null
+    ? {
+        lineage: new Lineage(
+          {
+            jobId: row.job_id,
+            workerSessionId: row.worker_session_id,
+            attempt: row.attempt,
+            ...(row.run_id === null ? {} : { runId: row.run_id }),
+            ...(row.step_id === null ? {} : { stepId: row.step_id }),
+          },
+          made,
+        ),
+      }
+    : {}),
+  createdAt: DateTime.unsafeMake(row.created_at),
+  ...(row.deleted_at !== null && row.deleted_by_kind !== null && row.deleted_by_id !== null
+    ? {
+        deletion: {
+          at: DateTime.unsafeMake(row.deleted_at),
+          by: new Principal({ kind: row.deleted_by_kind, id: row.deleted_by_id }, made),
+        },
+      }
+    : {}),
+})
+
+export const toEventArtifact = (row: EventArtifactRecord): EventArtifact => new EventArtifact(factsOf(row), made)
+
 export const toArtifact = (row: ArtifactRecord): Artifact =>
-  new Artifact(
-    {
-      id: row.id,
-      project: row.project,
-      name: row.name,
-      mime: row.mime,
-      size: row.size,
-      sha256: row.sha256,
-      visibility: row.visibility,
-      owner: new Principal({ kind: row.owner_kind, id: row.owner_id }, made),
-      createdBy: new Principal({ kind: row.created_by_kind, id: row.created_by_id }, made),
-      ...(row.job_id !== null && row.worker_session_id !== null && row.attempt !== null
-        ? {
-            lineage: new Lineage(
-              {
-                jobId: row.job_id,
-                workerSessionId: row.worker_session_id,
-                attempt: row.attempt,
-                ...(row.run_id === null ? {} : { runId: row.run_id }),
-                ...(row.step_id === null ? {} : { stepId: row.step_id }),
-              },
-              made,
-            ),
-          }
-        : {}),
-      metadata: JSON.parse(row.metadata),
-      createdAt: DateTime.unsafeMake(row.created_at),
-      ...(row.deleted_at !== null && row.deleted_by_kind !== null && row.deleted_by_id !== null
-        ? {
-            deletion: {
-              at: DateTime.unsafeMake(row.deleted_at),
-              by: new Principal({ kind: row.deleted_by_kind, id: row.deleted_by_id }, made),
-            },
-          }
-        : {}),
-    },
-    made,
-  )
+  new Artifact({ ...factsOf(row), metadata: JSON.parse(row.metadata) }, made)
 
 /** What the SQL function project_books returns. Bytes. */
 export const Books = Schema.Struct({

@@ -9,7 +9,7 @@ import type { ProjectCaller } from "../../src/domain/Principal.ts"
 import { EventType, SourceEvent } from "../../src/domain/SourceEvent.ts"
 import { unavailable } from "../clients/sqlErrors.ts"
 import { decodePruned } from "../clients/pruned.ts"
-import { ArtifactRecord, decoder, Int8, made, toArtifact } from "../MetadataStore/rows.ts"
+import { decoder, EventArtifactRecord, Int8, made, toEventArtifact } from "../MetadataStore/rows.ts"
 import { metadataVisible } from "../MetadataStore/visibility.ts"
 import { spanned, traced } from "../../src/telemetry/Spans.ts"
 
@@ -17,7 +17,7 @@ import { spanned, traced } from "../../src/telemetry/Spans.ts"
 const EventRecord = Schema.Struct({
   id: EventId,
   type: EventType,
-  artifact: ArtifactRecord,
+  artifact: EventArtifactRecord,
   occurred_at: Schema.String,
   received_at: Schema.String,
   sequence: Schema.Number,
@@ -30,7 +30,7 @@ const toEvent = (record: typeof EventRecord.Type): SourceEvent =>
     {
       id: record.id,
       type: record.type,
-      artifact: toArtifact(record.artifact),
+      artifact: toEventArtifact(record.artifact),
       occurredAt: DateTime.unsafeMake(record.occurred_at),
       receivedAt: DateTime.unsafeMake(record.received_at),
       sequence: record.sequence,

@@ -8,7 +8,7 @@ import type { Claim } from "../../src/domain/Claim.ts"
 import type { ArtifactId, EventId, ProjectHandle } from "../../src/domain/Ids.ts"
 import { Project, ProjectNotFound } from "../../src/domain/Project.ts"
 import { Usage } from "../../src/domain/Quota.ts"
-import type { EventType } from "../../src/domain/SourceEvent.ts"
+import type { EventArtifact, EventType } from "../../src/domain/SourceEvent.ts"
 
 export interface ProjectRow {
   readonly handle: ProjectHandle
@@ -48,7 +48,7 @@ export interface ArtifactRow {
 export interface EventRow {
   readonly id: EventId
   readonly type: EventType
-  readonly artifact: Artifact
+  readonly artifact: EventArtifact
   readonly occurredAt: number
   receivedAt: number
   sequence: number | undefined

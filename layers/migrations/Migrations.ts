@@ -15,6 +15,13 @@ const sqlFile = (name: string): string => readFileSync(join(import.meta.dirname,
 /** Release 1.0.0 begins with the whole schema; what later releases change comes after it. */
 export const migrations: ReadonlyArray<Migration> = [
   { id: 1, name: "schema", kind: "transaction", statements: [sqlFile("schema.sql")] },
+  // Release 1.1.0
+  {
+    id: 2,
+    name: "events_without_metadata",
+    kind: "transaction",
+    statements: [sqlFile("0002_events_without_metadata.sql")],
+  },
 ]
 
 /** The database's schema is older than this program. */

@@ -7,10 +7,9 @@ import * as OutboxMemory from "../../layers/Outbox/Memory.ts"
 import * as StoreGuardMemory from "../../layers/StoreGuard/Memory.ts"
 import { EventBus } from "../../services/EventBus.ts"
 import { relayRound, type Round } from "../../src/actors/EventRelay.ts"
-import { Artifact } from "../../src/domain/Artifact.ts"
 import { ArtifactId, EventId, ProjectHandle, Sha256 } from "../../src/domain/Ids.ts"
 import { Principal } from "../../src/domain/Principal.ts"
-import type { SourceEvent } from "../../src/domain/SourceEvent.ts"
+import { EventArtifact, type SourceEvent } from "../../src/domain/SourceEvent.ts"
 import { startRedis } from "../support/redis.ts"
 
 const streamKey = "events"
@@ -28,7 +27,7 @@ export const write = (count: number) =>
       const row: EventRow = {
         id,
         type: "artifact.created",
-        artifact: new Artifact({
+        artifact: new EventArtifact({
           id: ArtifactId.make(`art_${name}`),
           project,
           name,
@@ -38,7 +37,6 @@ export const write = (count: number) =>
           visibility: "shared",
           owner,
           createdBy: owner,
-          metadata: {},
           createdAt: DateTime.unsafeMake(0),
         }),
         occurredAt: 0,

@@ -4,6 +4,7 @@ import { Effect, Layer, Redacted } from "effect"
 import { describe, inject } from "vitest"
 import * as DataDirLock from "../../layers/clients/DataDirLock.ts"
 import * as Postgres from "../../layers/clients/Postgres.ts"
+import { titleOf } from "../../layers/migrations/Migration.ts"
 import * as Migrations from "../../layers/migrations/Migrations.ts"
 import { createDatabase } from "../support/postgres.ts"
 import { privateDir, spawnRecorded } from "../support/processes.ts"
@@ -46,7 +47,7 @@ if (postgresUrl !== null)
           Effect.provide(body, Postgres.layer({ url, poolSize: 3 }))
         expect(yield* Effect.flip(node(Migrations.check))).toMatchObject({ _tag: "SchemaBehind" })
         const applied = yield* Effect.all([node(Migrations.migrate), node(Migrations.migrate)], { concurrency: 2 })
-        expect(applied.flat()).toEqual(["0001_schema"])
+        expect(applied.flat()).toEqual(Migrations.migrations.map(titleOf))
         expect(yield* Effect.flip(node(Migrations.check))).toMatchObject({ _tag: "SchemaBehind" })
         yield* Effect.all([node(Migrations.migrateEngine), node(Migrations.migrateEngine)], { concurrency: 2 })
         yield* node(Migrations.check)
