@@ -1,7 +1,7 @@
 import { Clock, Data, Effect, type Scope } from "effect"
 import { held } from "../Held.ts"
 
-/** No slot is free for this project now. `node`: all are in use; `project`: it has its share of them. */
+/** No slot is free for this project now. `node`: all are in use; `project`: it has the half that it may have now. */
 export class SlotsTaken extends Data.TaggedError("SlotsTaken")<{ readonly by: "node" | "project" }> {}
 
 /** A limited number of slots of this process, shared among projects. All state is in memory. */
@@ -18,15 +18,15 @@ export interface Slots {
 /** How long a project that was refused still counts as one that wants slots, in milliseconds. */
 const wantedMillis = 30_000
 
-/** Of what is free, a project may hold at most this many times as much. */
-const mostOfFree = 15
+/** The part of the limit that is kept beyond it. */
+const keptPart = 16
 
 /**
- * Makes `limit` slots. Two rules beside the limit keep one project from taking a pod from the others:
- * - while another project holds a slot, or was refused one in the last 30 s, a project takes no more than half;
- * - the more a project holds, the more it must leave free: at most 15 times as much as is free. So a project alone takes
- *   all but a sixteenth, and the next one always finds a slot (all of them, when there are fewer than 16).
- * Slots that are held are never taken back.
+ * Makes `limit` slots. Two rules keep one project from taking a pod from the others; slots that are held are never taken
+ * back:
+ * - while another project holds a slot, or was refused one in the last 30 s, a project takes no more than half of them;
+ * - a sixteenth more is kept beyond the limit, of which a project takes only as long as it holds fewer than are free. So
+ *   where one project came first and took all, the next ones still find some, each fewer than the one before it.
  */
 export const makeSlots = (limit: number): Slots => {
   const half = Math.max(1, Math.floor(limit / 2))
@@ -34,7 +34,8 @@ export const makeSlots = (limit: number): Slots => {
   const holding = new Map<string, number>()
   /** When each project was refused last, oldest first. */
   const refused = new Map<string, number>()
-  let free = limit
+  const kept = Math.floor(limit / keptPart)
+  let free = limit + kept
 
   const others = (of: ReadonlyMap<string, unknown>, project: string) => of.size > (of.has(project) ? 1 : 0)
 
@@ -50,7 +51,7 @@ export const makeSlots = (limit: number): Slots => {
     const own = holding.get(project) ?? 0
     if (size > free) return new SlotsTaken({ by: "node" })
     if (own + size > half && othersWant(project, now)) return new SlotsTaken({ by: "project" })
-    if (size > free - Math.floor(own / mostOfFree)) return new SlotsTaken({ by: "project" })
+    if (size > free - kept && own + size > free) return new SlotsTaken({ by: "node" })
     return undefined
   }
 
