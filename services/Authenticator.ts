@@ -51,7 +51,9 @@ export class Authenticator extends Context.Tag("services/Authenticator")<
       project: ProjectHandle,
       id: CredentialId,
     ) => Effect.Effect<void, ApiKeyNotFound | DependencyUnavailable>
-    /** Whether the key is still good now, without any cache; long streams ask every few seconds. */
-    readonly stillValid: (id: CredentialId) => Effect.Effect<boolean, DependencyUnavailable>
+    /** Those of these keys that are still good now, without any cache, in one look: for all open streams of a node. */
+    readonly stillValid: (
+      ids: ReadonlyArray<CredentialId>,
+    ) => Effect.Effect<ReadonlySet<CredentialId>, DependencyUnavailable>
   }
 >() {}

@@ -1,4 +1,5 @@
 import { Context, type Effect } from "effect"
+import type { ProjectHandle } from "../src/domain/Ids.ts"
 import type { ProjectCaller } from "../src/domain/Principal.ts"
 import type { SourceEvent } from "../src/domain/SourceEvent.ts"
 import type { Pruned, PruneStep } from "./Pruning.ts"
@@ -15,6 +16,29 @@ export interface OutboxState {
 
 /** Events that stand in the stream at these sequences. */
 export type Published = ReadonlyArray<{ readonly id: string; readonly sequence: number }>
+
+/** How many events one look examines at the most: `readVisible` of one project's, `news` of all. */
+export const examinedAtMost = 2_000
+
+/**
+ * A look at what came after a position. What a look may see ends before the first event, of any project, that is not
+ * known to be in the stream, so that nobody passes over an event that is published late.
+ */
+export interface Look {
+  /** All events up to this sequence were examined: the next look goes on after it. */
+  readonly examined: number
+  /** More events can be examined at once. */
+  readonly more: boolean
+}
+
+export interface VisibleEvents extends Look {
+  readonly events: ReadonlyArray<SourceEvent>
+}
+
+export interface News extends Look {
+  /** The projects that have events there, each with the sequence of its last one. */
+  readonly projects: ReadonlyArray<{ readonly project: ProjectHandle; readonly last: number }>
+}
 
 /**
  * The events Postgres holds, from the transaction of the fact until `EVENT_RETENTION` after their append. Sequences
@@ -38,13 +62,19 @@ export class Outbox extends Context.Tag("services/Outbox")<
       readonly unpublishedOnly?: boolean | undefined
     }) => Effect.Effect<ReadonlyArray<SourceEvent>, DependencyUnavailable>
     /**
-     * Those of `read` that concern one project and that the caller may see, up to the first, of any project, that is
-     * not known to be in the stream: who goes on after the last one it got is never passed over.
+     * Those of `read` that concern the caller's project and that the caller may see, at most `limit`. Examines at most
+     * `examinedAtMost` events of the project, visible or not; `examined` is never below `after`.
      */
     readonly readVisible: (
       caller: ProjectCaller,
       options: { readonly after: number; readonly limit: number },
-    ) => Effect.Effect<ReadonlyArray<SourceEvent>, DependencyUnavailable>
+    ) => Effect.Effect<VisibleEvents, DependencyUnavailable>
+    /**
+     * Which projects have events after a position; without one, only where a look would begin now. One look serves any
+     * number of waiting readers. `examined` is below `after` when the database knows less than it did: it was restored
+     * or failed over.
+     */
+    readonly news: (after: number | undefined) => Effect.Effect<News, DependencyUnavailable>
     /** Records that these stand in the stream. Idempotent; never moves back. Ids, so that a renumbered event is not meant. */
     readonly markPublished: (events: Published) => Effect.Effect<void, DependencyUnavailable>
     readonly state: Effect.Effect<OutboxState, DependencyUnavailable>

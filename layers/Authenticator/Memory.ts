@@ -64,10 +64,12 @@ export const layer = Layer.effect(
           return new ApiKeyNotFound({ id })
         }),
       ),
-      stillValid: traced("Authenticator.stillValid")((id) =>
-        atomically((now) =>
-          Effect.succeed([...state.apiKeys.values()].some((record) => record.id === id && good(record, now))),
-        ),
+      stillValid: traced("Authenticator.stillValid")((ids) =>
+        atomically((now) => {
+          const asked = new Set(ids)
+          const found = [...state.apiKeys.values()].filter((record) => asked.has(record.id) && good(record, now))
+          return Effect.succeed(new Set(found.map(({ id }) => id)))
+        }),
       ),
     }
   }),

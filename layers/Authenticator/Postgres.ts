@@ -121,10 +121,11 @@ const make = Effect.gen(function* () {
     ),
 
     stillValid: traced("Authenticator.stillValid")(
-      function* (id) {
-        const rows = yield* sql`select 1 from api_keys where id = ${id} and revoked_at is null
+      function* (ids) {
+        const rows = yield* sql<{ readonly id: CredentialId }>`select id from api_keys
+          where id in (select jsonb_array_elements_text(${JSON.stringify(ids)}::text::jsonb)) and revoked_at is null
           and (expires_at is null or expires_at > clock_timestamp())`
-        return rows.length > 0
+        return new Set(rows.map(({ id }) => id))
       },
       Effect.catchTag("SqlError", unavailable("Authenticator.stillValid")),
     ),

@@ -1,6 +1,6 @@
 import { Effect, Layer } from "effect"
 import { countedAtMost } from "../../services/Counting.ts"
-import { Outbox, type Published } from "../../services/Outbox.ts"
+import { examinedAtMost, Outbox, type Published } from "../../services/Outbox.ts"
 import { SourceEvent } from "../../src/domain/SourceEvent.ts"
 import { atomically, type EventRow, instant, MemoryDatabase } from "../clients/Memory.ts"
 import { visible } from "../MetadataStore/visibility.ts"
@@ -27,6 +27,9 @@ export const layer = Layer.effect(
         .filter(isSequenced)
         .filter((row) => row.sequence >= from)
         .sort((a, b) => a.sequence - b.sequence)
+    /** The last sequence below the first event that is not known to be in the stream. */
+    const readable = () =>
+      (sequenced(1).find((row) => row.publishedAt === undefined)?.sequence ?? state.lastSequence + 1) - 1
     const mark = (published: Published, now: number) => {
       const marked = new Map<string, number>(published.map(({ id, sequence }) => [id, sequence]))
       for (const row of state.events) {
@@ -57,11 +60,33 @@ export const layer = Layer.effect(
       ),
       readVisible: traced("Outbox.readVisible")((caller, { after, limit }) =>
         Effect.sync(() => {
-          const end = sequenced(1).find((row) => row.publishedAt === undefined)?.sequence ?? Infinity
-          return sequenced(after + 1)
-            .filter((row) => row.sequence < end && visible(caller, row.artifact))
-            .slice(0, limit)
-            .map(eventOf)
+          const end = readable()
+          const looked = sequenced(after + 1)
+            .filter((row) => row.sequence <= end && row.artifact.project === caller.project)
+            .slice(0, examinedAtMost)
+          const page = looked.filter((row) => visible(caller, row.artifact)).slice(0, limit)
+          const last =
+            page.length === limit ? page.at(-1) : looked.length === examinedAtMost ? looked.at(-1) : undefined
+          const examined = Math.max(after, last?.sequence ?? end)
+          return { events: page.map(eventOf), examined, more: examined < end }
+        }),
+      ),
+      news: traced("Outbox.news")((after) =>
+        Effect.sync(() => {
+          const end = readable()
+          const looked =
+            after === undefined
+              ? []
+              : sequenced(after + 1)
+                  .filter((row) => row.sequence <= end)
+                  .slice(0, examinedAtMost)
+          const examined = (looked.length === examinedAtMost ? looked.at(-1)?.sequence : undefined) ?? end
+          const last = new Map(looked.map(({ artifact, sequence }) => [artifact.project, sequence]))
+          return {
+            projects: [...last].map(([project, sequence]) => ({ project, last: sequence })),
+            examined,
+            more: examined < end,
+          }
         }),
       ),
       markPublished: traced("Outbox.markPublished")((events) =>

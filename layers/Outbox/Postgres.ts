@@ -2,9 +2,9 @@ import * as SqlClient from "@effect/sql/SqlClient"
 import type * as Statement from "@effect/sql/Statement"
 import { DateTime, Effect, Layer, Schema } from "effect"
 import { countedAtMost } from "../../services/Counting.ts"
-import { Outbox, type Published } from "../../services/Outbox.ts"
+import { examinedAtMost, Outbox, type Published } from "../../services/Outbox.ts"
 import type { PruneStep } from "../../services/Pruning.ts"
-import { EventId } from "../../src/domain/Ids.ts"
+import { EventId, ProjectHandle } from "../../src/domain/Ids.ts"
 import type { ProjectCaller } from "../../src/domain/Principal.ts"
 import { EventType, SourceEvent } from "../../src/domain/SourceEvent.ts"
 import { unavailable } from "../clients/sqlErrors.ts"
@@ -39,6 +39,12 @@ const toEvent = (record: typeof EventRecord.Type): SourceEvent =>
   )
 const decodeState = decoder(Schema.Struct({ last: Int8, last_published: Int8, oldest: Schema.NullOr(Int8) }))
 const decodeLag = decoder(Schema.Struct({ rows: Int8, seconds: Schema.Number }))
+
+const LookRow = Schema.Struct({ examined: Int8, upto: Int8 })
+const decodeVisible = decoder(Schema.Struct({ ...LookRow.fields, events: Schema.Array(EventRecord) }))
+const LastOfProject = Schema.Struct({ project: ProjectHandle, last: Schema.Number })
+const decodeNews = decoder(Schema.Struct({ ...LookRow.fields, projects: Schema.Array(LastOfProject) }))
+const lookOf = ({ examined, upto }: typeof LookRow.Type) => ({ examined, more: examined < upto })
 
 const told = (published: Published) => JSON.stringify(published.map(({ id, sequence }) => ({ id, sequence })))
 
@@ -75,16 +81,55 @@ const make = Effect.gen(function* () {
     Effect.catchTag("SqlError", unavailable("Outbox.read")),
   )
 
+  // How far a look may see. A sequence is given in the transaction that raises `last`.
+  const end = sql.literal(`coalesce(
+    (select min(sequence) from events where published_at is null and sequence is not null) - 1,
+    (select last from event_sequence where one))`)
+  // A literal: a plan for any number would be a plan for many.
+  const most = sql.literal(String(examinedAtMost))
+
   const readVisible = traced("Outbox.readVisible")(
-    function* (caller: ProjectCaller, options: { readonly after: number; readonly limit: number }) {
-      return yield* events(
-        sql`e.published_at is not null and e.sequence > ${options.after}::bigint and e.sequence < coalesce(
-          (select min(sequence) from events where published_at is null and sequence is not null),
-          9223372036854775807) and ${metadataVisible(sql, caller, "e")}`,
-        options.limit,
-      )
+    function* (caller: ProjectCaller, { after, limit }: { readonly after: number; readonly limit: number }) {
+      const rows = yield* sql`
+        with head as materialized (select ${end} as upto),
+        looked as materialized (
+          select e.sequence, ${metadataVisible(sql, caller, "e")} as shown from events e
+          where e.project = ${caller.project}::text and e.published_at is not null
+            and e.sequence > ${after}::bigint and e.sequence <= (select upto from head)
+          order by e.sequence limit ${most}
+        ),
+        page as materialized (select sequence from looked where shown order by sequence limit ${limit}::integer)
+        select upto, greatest(${after}::bigint, case
+            when (select count(*) from page) = ${limit}::integer then (select max(sequence) from page)
+            when (select count(*) from looked) = ${most} then (select max(sequence) from looked)
+            else upto end) as examined,
+          (select coalesce(jsonb_agg(event_record(e) order by e.sequence), '[]') from events e
+            where e.sequence = any(array(select sequence from page))) as events
+        from head`
+      const row = yield* decodeVisible(rows[0])
+      return { ...lookOf(row), events: row.events.map(toEvent) }
     },
     Effect.catchTag("SqlError", unavailable("Outbox.readVisible")),
+  )
+
+  const news = traced("Outbox.news")(
+    function* (after: number | undefined) {
+      const rows = yield* sql`
+        with head as materialized (select ${end} as upto),
+        looked as materialized (
+          select e.sequence, e.project from events e
+          where e.sequence > ${after ?? null}::bigint and e.sequence <= (select upto from head)
+          order by e.sequence limit ${most}
+        )
+        select upto, case when (select count(*) from looked) = ${most} then (select max(sequence) from looked)
+            else upto end as examined,
+          (select coalesce(jsonb_agg(jsonb_build_object('project', project, 'last', last)), '[]')
+            from (select project, max(sequence) as last from looked group by project) as ends) as projects
+        from head`
+      const row = yield* decodeNews(rows[0])
+      return { ...lookOf(row), projects: row.projects }
+    },
+    Effect.catchTag("SqlError", unavailable("Outbox.news")),
   )
 
   const markPublished = traced("Outbox.markPublished")(
@@ -160,7 +205,7 @@ const make = Effect.gen(function* () {
     spanned("Outbox.lag"),
   )
 
-  return Outbox.of({ sequence, read, readVisible, markPublished, state, unpublished, raise, prune, lag })
+  return Outbox.of({ sequence, read, readVisible, news, markPublished, state, unpublished, raise, prune, lag })
 })
 
 /** The tables `events` and `event_sequence`, on any SqlClient that speaks Postgres. */

@@ -21,7 +21,8 @@ export const EventsGroup = HttpApiGroup.make("events")
         OpenApi.annotations({
           summary: "The project's source events as server-sent events",
           description:
-            "Resumes after Last-Event-ID or `after`, whichever is larger; without either it starts from now.",
+            "Resumes after Last-Event-ID or `after`, whichever is larger; without either it starts from now. Ids without " +
+            "data, in the first frame and now and then, say up to where everything was examined, visible or not.",
         }),
       ),
   )

@@ -18,6 +18,7 @@ import { watchConnections } from "./Connections.ts"
 import * as Drain from "./Drain.ts"
 import { envelopes } from "./Edge.ts"
 import * as EventHub from "./events/EventHub.ts"
+import * as KeyWatch from "./events/KeyWatch.ts"
 import { EventsHttp } from "./EventsHttp.ts"
 import { HealthHttp } from "./PublicHttp.ts"
 import { makeServer } from "./Server.ts"
@@ -27,7 +28,7 @@ import * as UploadGate from "./UploadGate.ts"
 /** All groups that the platform's router serves, over their handlers. */
 const routedApi = HttpApiBuilder.api(RoutedApi).pipe(
   Layer.provide([ArtifactsHttp, KeyArtifactsHttp, EventsHttp, ClaimsHttp, AdminHttp, HealthHttp]),
-  Layer.provide([AuthenticationLive, EventHub.layer]),
+  Layer.provide([AuthenticationLive, EventHub.layer, KeyWatch.layer]),
 )
 
 /** The document and its page, of all that is served. */

@@ -88,10 +88,9 @@ if (inject("redisUrl") !== null)
           const followed: Array<string> = []
           let after = 0
           const follower = Effect.gen(function* () {
-            for (const event of yield* outbox.readVisible(reader, { after, limit: 100 })) {
-              followed.push(event.id)
-              after = event.sequence
-            }
+            const { events, examined } = yield* outbox.readVisible(reader, { after, limit: 100 })
+            followed.push(...events.map(({ id }) => id))
+            after = examined
             yield* Effect.sleep(1)
           })
           yield* Effect.forkScoped(Effect.forever(follower))

@@ -64,7 +64,7 @@ export const authenticatorSuite = (name: string, subject: SqlLayer) =>
         const expiresAt = DateTime.subtract(yield* DateTime.now, { minutes: 1 })
         const { key, project, record } = yield* issue({ expiresAt })
         expect(yield* refusal(auth.authenticate(key))).toBe("Unauthorized")
-        expect(yield* auth.stillValid(record.id)).toBe(false)
+        expect(yield* auth.stillValid([record.id])).toEqual(new Set())
         expect((yield* auth.list(project)).map(({ id }) => id)).toEqual([record.id])
       }),
     )
@@ -126,9 +126,9 @@ export const authenticatorSuite = (name: string, subject: SqlLayer) =>
           const auth = yield* Authenticator
           const { project, key, record } = yield* issue()
           yield* auth.authenticate(key)
-          expect(yield* auth.stillValid(record.id)).toBe(true)
+          expect(yield* auth.stillValid([record.id])).toEqual(new Set([record.id]))
           yield* auth.revoke(project, record.id)
-          expect(yield* auth.stillValid(record.id)).toBe(false)
+          expect(yield* auth.stillValid([record.id])).toEqual(new Set())
           expect(yield* auth.list(project)).toEqual([])
           yield* Effect.iterate(false, {
             while: (gone) => !gone,
@@ -154,9 +154,15 @@ export const authenticatorSuite = (name: string, subject: SqlLayer) =>
         expect(yield* refusal(auth.revoke(project, record.id))).toBe("ApiKeyNotFound")
       }),
     )
-    it.effect("an unknown id is not valid", () =>
+    it.effect("of many keys those are valid that are good, of whichever project; none is asked for: none", () =>
       Effect.gen(function* () {
-        expect(yield* (yield* Authenticator).stillValid(yield* (yield* Ids).credential)).toBe(false)
+        const auth = yield* Authenticator
+        const [one, two, revoked] = [yield* issue(), yield* issue(), yield* issue()]
+        yield* auth.revoke(revoked.project, revoked.record.id)
+        const good = [one.record.id, two.record.id]
+        const unknown = yield* (yield* Ids).credential
+        expect(yield* auth.stillValid([...good, revoked.record.id, unknown])).toEqual(new Set(good))
+        expect(yield* auth.stillValid([])).toEqual(new Set())
       }),
     )
   })

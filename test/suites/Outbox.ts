@@ -69,7 +69,11 @@ export const outboxSuite = (name: string, subject: SqlLayer, options: SuiteOptio
         const after = yield* startingPoint(undefined, undefined)
         expect(after).toBe(lastSequence + 1)
         yield* settle
-        expect(yield* outbox.readVisible(caller, { after, limit: 100 })).toEqual([])
+        expect(yield* outbox.readVisible(caller, { after, limit: 100 })).toEqual({
+          events: [],
+          examined: after,
+          more: false,
+        })
       }),
     )
     it.effect("sequence takes up to its limit, in the order written, and says how many", () =>
@@ -154,7 +158,7 @@ export const outboxSuite = (name: string, subject: SqlLayer, options: SuiteOptio
         const seen = (caller: ProjectCaller, from = after) =>
           outbox
             .readVisible(caller, { after: from, limit: 100 })
-            .pipe(Effect.map((events) => events.map(({ artifact }) => artifact.id)))
+            .pipe(Effect.map(({ events }) => events.map(({ artifact }) => artifact.id)))
         yield* outbox.sequence(100)
         expect(yield* seen(creator)).toEqual([])
         const { lastSequence } = yield* settle
@@ -164,7 +168,32 @@ export const outboxSuite = (name: string, subject: SqlLayer, options: SuiteOptio
         expect(yield* seen(viewer)).toEqual([shared])
         expect(yield* seen(stranger)).toEqual([])
         expect(yield* seen(creator, lastSequence)).toEqual([])
-        expect(yield* outbox.readVisible(creator, { after, limit: 1 })).toHaveLength(1)
+        const { events, examined, more } = yield* outbox.readVisible(creator, { after, limit: 1 })
+        expect(events.map(({ artifact }) => artifact.id)).toEqual([shared])
+        expect({ examined, more }).toEqual({ examined: lastSequence - 1, more: true })
+      }),
+    )
+    it.effect("readVisible examines what the caller may not see, other projects' too, and goes on after it", () =>
+      Effect.gen(function* () {
+        const outbox = yield* Outbox
+        const { lastSequence: after } = yield* settle
+        const creator = yield* newCaller
+        const viewer = yield* callerOf(creator.project, principal("viewer"), ["mobius.project.view"])
+        const secret = publish(creator, { visibility: "private" })
+        yield* Effect.replicateEffect(secret, 3)
+        yield* publishMany(yield* newCaller, 2)
+        const { lastSequence: first } = yield* settle
+        const look = (from: number) => outbox.readVisible(viewer, { after: from, limit: 2 })
+        expect(yield* look(after)).toEqual({ events: [], examined: first, more: false })
+        yield* secret
+        const { artifact } = yield* publish(creator)
+        yield* secret
+        const { lastSequence: last } = yield* settle
+        const { events, ...rest } = yield* look(first)
+        expect(events.map((event) => event.artifact.id)).toEqual([artifact.id])
+        expect(rest).toEqual({ examined: last, more: false })
+        expect(yield* look(last)).toEqual({ events: [], examined: last, more: false })
+        expect(yield* look(last + 7)).toEqual({ events: [], examined: last + 7, more: false })
       }),
     )
     it.effect("readVisible ends before the first event, of any project, that is not known to be in the stream", () =>
@@ -178,13 +207,52 @@ export const outboxSuite = (name: string, subject: SqlLayer, options: SuiteOptio
         yield* outbox.sequence(100)
         const [first, foreign, last] = yield* eventsFrom(after + 1)
         if (!first || !foreign || !last) throw new Error("three events were written")
-        const seen = outbox.readVisible(caller, { after, limit: 100 }).pipe(Effect.map(sequences))
+        const seen = outbox
+          .readVisible(caller, { after, limit: 100 })
+          .pipe(Effect.map(({ events, examined }) => [sequences(events), examined - after]))
         yield* outbox.markPublished([last])
-        expect(yield* seen).toEqual([])
+        expect(yield* seen).toEqual([[], 0])
         yield* outbox.markPublished([first])
-        expect(yield* seen).toEqual([after + 1])
+        expect(yield* seen).toEqual([[after + 1], 1])
         yield* outbox.markPublished([foreign])
-        expect(yield* seen).toEqual([after + 1, after + 3])
+        expect(yield* seen).toEqual([[after + 1, after + 3], 3])
+      }),
+    )
+    it.effect("news has the projects with events after a position, up to the first that is not in the stream", () =>
+      Effect.gen(function* () {
+        const outbox = yield* Outbox
+        const { lastSequence: after } = yield* settle
+        const [one, other] = [yield* newCaller, yield* newCaller]
+        yield* publishMany(one, 2)
+        yield* publishMany(other, 1)
+        yield* publishMany(one, 1)
+        yield* outbox.sequence(100)
+        const nothing = { projects: [], examined: after, more: false }
+        expect(yield* outbox.news(after)).toEqual(nothing)
+        expect(yield* outbox.news(undefined)).toEqual(nothing)
+        const events = yield* eventsFrom(after + 1)
+        yield* outbox.markPublished(events.slice(0, 3))
+        const found = yield* outbox.news(after)
+        expect(new Map(found.projects.map(({ last, project }) => [project, last]))).toEqual(
+          new Map([
+            [one.project, after + 2],
+            [other.project, after + 3],
+          ]),
+        )
+        expect(found).toMatchObject({ examined: after + 3, more: false })
+        yield* outbox.markPublished(events)
+        expect(yield* outbox.news(after + 3)).toEqual({
+          projects: [{ project: one.project, last: after + 4 }],
+          examined: after + 4,
+          more: false,
+        })
+        expect(yield* outbox.news(undefined)).toEqual({ projects: [], examined: after + 4, more: false })
+      }),
+    )
+    it.effect("news is behind the position of who saw more than the database knows", () =>
+      Effect.gen(function* () {
+        const { lastSequence } = yield* settle
+        expect((yield* (yield* Outbox).news(lastSequence + 9)).examined).toBe(lastSequence)
       }),
     )
     it.effect("prune removes events appended longer ago than the retention, never unpublished ones", () =>

@@ -2,10 +2,10 @@ import * as SqlClient from "@effect/sql/SqlClient"
 import { expect, layer } from "@effect/vitest"
 import { Effect, type Layer } from "effect"
 import { inject } from "vitest"
-import { Outbox } from "../../services/Outbox.ts"
+import { examinedAtMost, Outbox } from "../../services/Outbox.ts"
 import { EventArtifact } from "../../src/domain/SourceEvent.ts"
-import { live, publish, removeAs, type SqlServices } from "./fixtures.ts"
-import { newCaller, settle } from "./outboxSteps.ts"
+import { callerOf, live, principal, publish, removeAs, type SqlServices } from "./fixtures.ts"
+import { newCaller, settle, writePrivate } from "./outboxSteps.ts"
 import { embeddedLayer, postgresLayer } from "./sql.ts"
 
 /** What release 1.0.0 reads of an event: it takes the metadata's text for granted. */
@@ -57,6 +57,34 @@ const suite = (name: string, subject: Layer.Layer<SqlServices | SqlClient.SqlCli
         const [row] = yield* sql<{ readonly event: Parameters<typeof readAsBefore>[0] & { readonly id: string } }>`
           select event_record(e) as event from events e where artifact_id = ${artifact.id}`
         expect(row && readAsBefore(row.event)).toEqual({})
+      }),
+    )
+
+    it.effect("a look examines a bounded number of events, and none of them twice", () =>
+      Effect.gen(function* () {
+        const sql = yield* SqlClient.SqlClient
+        const outbox = yield* Outbox
+        const creator = yield* newCaller
+        const viewer = yield* callerOf(creator.project, principal("viewer"), ["mobius.project.view"])
+        const { lastSequence } = yield* settle
+        const count = 2 * examinedAtMost + 500
+        yield* writePrivate(creator.project, count)
+        const steps: Array<number> = []
+        for (let after = lastSequence, more = true; more;) {
+          const look = yield* outbox.readVisible(viewer, { after, limit: 10 })
+          expect(look.events).toEqual([])
+          steps.push(look.examined - after)
+          after = look.examined
+          more = look.more
+        }
+        expect(steps).toEqual([examinedAtMost, examinedAtMost, 500])
+        const first = yield* outbox.news(lastSequence)
+        expect(first).toEqual({
+          projects: [{ project: creator.project, last: lastSequence + examinedAtMost }],
+          examined: lastSequence + examinedAtMost,
+          more: true,
+        })
+        yield* sql`delete from events where sequence > ${lastSequence}`
       }),
     )
   })

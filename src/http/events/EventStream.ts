@@ -1,6 +1,5 @@
 import { Clock, Effect, Random } from "effect"
 import type { ServerResponse } from "node:http"
-import { Authenticator } from "../../../services/Authenticator.ts"
 import { Outbox } from "../../../services/Outbox.ts"
 import type { ProjectCaller } from "../../domain/Principal.ts"
 import type { SourceEvent } from "../../domain/SourceEvent.ts"
@@ -9,12 +8,11 @@ import { moved, openEventStreams } from "../../telemetry/Transfers.ts"
 import { apiError, badRequest } from "../ApiErrors.ts"
 import { Readiness } from "../Readiness.ts"
 import { EventHub } from "./EventHub.ts"
+import { KeyWatch } from "./KeyWatch.ts"
 import { traced } from "../../telemetry/Spans.ts"
 
 const pageSize = 200
 const heartbeatMillis = 15_000
-const keyCheckMillis = 5_000
-const longestPauseMillis = 1_000
 
 const position = (text: string | undefined, what: string) =>
   text === undefined || text === ""
@@ -49,6 +47,9 @@ export const startingPoint = traced("Events.startingPoint")(function* (
 const frame = (event: SourceEvent): string =>
   `id: ${event.sequence}\nevent: ${event.type}\ndata: ${JSON.stringify(encodeSourceEvent(event))}\n\n`
 
+/** No event, but the position from which a client that comes back goes on: everything up to it was examined. */
+const standsAt = (position: number): string => `id: ${position}\n\n`
+
 /** Waits until the client took what was written: a slow reader slows its own stream, never the node's memory. */
 const write = (res: ServerResponse, text: string): Effect.Effect<void> =>
   Effect.async<void>((resume) => {
@@ -68,62 +69,56 @@ export const streamEvents = traced("Events.stream")(function* (
   from: number,
 ) {
   const outbox = yield* Outbox
-  const authenticator = yield* Authenticator
   const readiness = yield* Readiness
   yield* Effect.acquireRelease(
     Effect.sync(() => moved(openEventStreams, 1)),
     () => Effect.sync(() => moved(openEventStreams, -1)),
   )
   const watcher = yield* (yield* EventHub).watch(caller.project)
+  const keyDead = yield* (yield* KeyWatch).watch(caller.keyId)
 
   res.writeHead(200, {
     "content-type": "text/event-stream",
     "cache-control": "no-cache, no-transform",
     "x-accel-buffering": "no",
   })
-  const drained = Effect.as(readiness.drained, false)
   // Handed to the connection whole, even when the drain comes before a slow reader took it.
-  const send = (text: string) => Effect.raceFirst(write(res, text), drained)
-  yield* send(": connected\n\n")
+  const send = (text: string) => Effect.raceFirst(write(res, text), readiness.drained)
+  yield* send(`: connected\n${standsAt(from)}`)
 
   const loop = Effect.gen(function* () {
     let after = from
-    let pause = longestPauseMillis
-    let beatAt = yield* Clock.currentTimeMillis
-    let checkedAt = beatAt
-    while (!readiness.isDraining()) {
-      const events = yield* outbox.readVisible(caller, { after, limit: pageSize })
-      const now = yield* Clock.currentTimeMillis
-      if (now - checkedAt >= keyCheckMillis) {
-        if (!(yield* authenticator.stillValid(caller.keyId))) return
-        checkedAt = now
+    let woken = false
+    let saidAt = yield* Clock.currentTimeMillis
+    const say = function* (text: string) {
+      yield* send(text)
+      saidAt = yield* Clock.currentTimeMillis
+    }
+    for (;;) {
+      const { events, examined, more } = yield* outbox.readVisible(caller, { after, limit: pageSize })
+      const advanced = examined > after
+      after = examined
+      if (events.length > 0) yield* say(events.map(frame).join(""))
+      else if (more) yield* say(standsAt(after))
+      if (more) continue
+      // Only while the database is behind what it said before: it failed over, and the hub will notice.
+      if (woken && !advanced) yield* Effect.sleep("100 millis")
+      for (woken = false; !woken;) {
+        const quiet = (yield* Clock.currentTimeMillis) - saidAt
+        woken = yield* watcher.next(after).pipe(
+          Effect.as(true),
+          Effect.timeoutTo({
+            duration: Math.max(0, heartbeatMillis - quiet),
+            onSuccess: (woke) => woke,
+            onTimeout: () => false,
+          }),
+        )
+        if (!woken) yield* say(`: still here\n${standsAt(after)}`)
       }
-      const last = events.at(-1)
-      if (last !== undefined) {
-        yield* send(events.map(frame).join(""))
-        after = last.sequence
-        beatAt = now
-        pause = longestPauseMillis
-      } else if (now - beatAt >= heartbeatMillis) {
-        yield* send(": still here\n\n")
-        beatAt = now
-      }
-      if (events.length === pageSize) continue
-      // The bus speaks before the outbox has marked the event published, so a wake is followed by a few close looks.
-      const woken = yield* watcher.next.pipe(
-        Effect.as(true),
-        Effect.timeoutTo({
-          duration: Math.min(pause, checkedAt + keyCheckMillis - now),
-          onSuccess: (woke) => woke,
-          onTimeout: () => false,
-        }),
-        Effect.raceFirst(drained),
-      )
-      pause = woken ? 20 : Math.min(pause * 2, longestPauseMillis)
-      if (woken) yield* Effect.sleep("5 millis")
     }
   })
   yield* loop.pipe(
+    Effect.raceFirst(Effect.raceFirst(readiness.drained, keyDead)),
     Effect.catchTag("DependencyUnavailable", (error) =>
       Effect.logWarning(`an event stream ended: ${error.dependency} unavailable`, error.cause),
     ),

@@ -1,0 +1,125 @@
+import type { ServerResponse } from "node:http"
+import { type Context, Effect, Fiber, Layer } from "effect"
+import * as AuthenticatorMemory from "../../layers/Authenticator/Memory.ts"
+import * as MemoryDatabase from "../../layers/clients/Memory.ts"
+import * as EventBusMemory from "../../layers/EventBus/Memory.ts"
+import * as IdsRandom from "../../layers/Ids/Random.ts"
+import * as MetadataStoreMemory from "../../layers/MetadataStore/Memory.ts"
+import * as OutboxMemory from "../../layers/Outbox/Memory.ts"
+import * as ProjectStoreMemory from "../../layers/ProjectStore/Memory.ts"
+import { Authenticator } from "../../services/Authenticator.ts"
+import { EventBus } from "../../services/EventBus.ts"
+import { Outbox } from "../../services/Outbox.ts"
+import type { ProjectCaller } from "../../src/domain/Principal.ts"
+import type { SourceEvent } from "../../src/domain/SourceEvent.ts"
+import * as EventHub from "../../src/http/events/EventHub.ts"
+import { streamEvents } from "../../src/http/events/EventStream.ts"
+import * as KeyWatch from "../../src/http/events/KeyWatch.ts"
+import { Readiness } from "../../src/http/Readiness.ts"
+
+/** How often each operation of a service was asked for. */
+export type Counts = Map<string, number>
+
+const counting = <I, S extends object>(tag: Context.Tag<I, S>, counts: Counts) =>
+  Layer.effect(
+    tag,
+    Effect.map(tag, (service) => {
+      const wrap = (name: string, member: unknown) => {
+        const count = () => void counts.set(name, (counts.get(name) ?? 0) + 1)
+        if (Effect.isEffect(member)) return Effect.zipRight(Effect.sync(count), member)
+        if (typeof member !== "function") return member
+        return (...args: ReadonlyArray<unknown>) => {
+          count()
+          return member(...args)
+        }
+      }
+      return Object.fromEntries(Object.entries(service).map(([name, member]) => [name, wrap(name, member)])) as S
+    }),
+  )
+
+const readiness = Layer.succeed(
+  Readiness,
+  Readiness.of({
+    state: Effect.succeed({ ready: true, draining: false, degraded: [] }),
+    drain: Effect.void,
+    isDraining: () => false,
+    drained: Effect.never,
+  }),
+)
+
+/** What event streams stand on, in memory; `counts` says what they asked of outbox and authenticator. */
+export const sceneLayer = (counts: Counts) => {
+  const stores = Layer.mergeAll(
+    AuthenticatorMemory.layer,
+    EventBusMemory.layer({ maxLength: 100_000 }),
+    MetadataStoreMemory.layer({ defaultQuotaBytes: 1_000_000_000 }),
+    OutboxMemory.layer,
+    ProjectStoreMemory.layer({ defaultQuotaBytes: 1_000_000_000 }),
+  ).pipe(Layer.provideMerge(Layer.merge(MemoryDatabase.layer, IdsRandom.layer)))
+  const counted = Layer.merge(counting(Outbox, counts), counting(Authenticator, counts))
+  return Layer.mergeAll(EventHub.layer, KeyWatch.layer, readiness).pipe(
+    Layer.provideMerge(counted),
+    Layer.provideMerge(stores),
+  )
+}
+
+/** A client's end of a stream: everything it was sent. */
+class Received {
+  text = ""
+  ended = false
+  writeHead() {
+    return this
+  }
+  write(text: string, taken: () => void) {
+    this.text += text
+    taken()
+    return true
+  }
+  end(text = "") {
+    this.text += text
+    this.ended = true
+    return this
+  }
+  /** Every id, of events and of positions, in the order they came. */
+  get ids(): ReadonlyArray<number> {
+    return [...this.text.matchAll(/^id: (\d+)$/gm)].map(([, id]) => Number(id))
+  }
+  /** The sequences of the events. */
+  get events(): ReadonlyArray<number> {
+    return [...this.text.matchAll(/^id: (\d+)\nevent: /gm)].map(([, id]) => Number(id))
+  }
+}
+
+/** Opens a stream that goes on after `from`, until it is left. */
+export const openStream = (caller: ProjectCaller, from: number) =>
+  Effect.gen(function* () {
+    const received = new Received()
+    const fiber = yield* Effect.forkScoped(streamEvents(received as unknown as ServerResponse, caller, from))
+    return Object.assign(received, { leave: Fiber.interrupt(fiber) })
+  })
+
+/** Gives new events their sequences and appends them to the bus; they are to be marked by whoever calls. */
+export const append = Effect.gen(function* () {
+  const bus = yield* EventBus
+  const events = yield* (yield* Outbox).sequence(10_000)
+  const [first] = events
+  if (first !== undefined)
+    yield* bus.append(
+      first.sequence - 1,
+      events.map(({ artifact, id, sequence, type }) => ({
+        id,
+        sequence,
+        type,
+        project: artifact.project,
+        payload: "",
+      })),
+    )
+  return events
+})
+
+/** Events that were written are in the stream and marked, as a relay's round leaves them. */
+export const relayed = Effect.gen(function* () {
+  const events: ReadonlyArray<SourceEvent> = yield* append
+  yield* (yield* Outbox).markPublished(events)
+  return events.map(({ sequence }) => sequence)
+})
