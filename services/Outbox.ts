@@ -55,9 +55,14 @@ export class Outbox extends Context.Tag("services/Outbox")<
       limit: number,
       published?: Published,
     ) => Effect.Effect<ReadonlyArray<SourceEvent>, DependencyUnavailable>
-    /** Sequenced events from `from` on, by sequence; `unpublishedOnly` leaves out those known to be in the stream. */
+    /**
+     * Sequenced events from `from` to `to`, by sequence; of these projects alone, if any are named. `unpublishedOnly`
+     * leaves out those known to be in the stream.
+     */
     readonly read: (options: {
       readonly from: number
+      readonly to?: number | undefined
+      readonly projects?: ReadonlyArray<string> | undefined
       readonly limit: number
       readonly unpublishedOnly?: boolean | undefined
     }) => Effect.Effect<ReadonlyArray<SourceEvent>, DependencyUnavailable>

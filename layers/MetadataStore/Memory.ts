@@ -28,7 +28,7 @@ import {
   usageOf,
 } from "../clients/Memory.ts"
 import { afterCursor, cursorAt, deletable, matches, newestFirst, scopeOf } from "./memoryRules.ts"
-import { readable, visible } from "./visibility.ts"
+import { readable, visible } from "../../src/domain/Visibility.ts"
 import { traced } from "../../src/telemetry/Spans.ts"
 
 /** An introspected answer may be this old at the commit. */

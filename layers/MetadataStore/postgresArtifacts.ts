@@ -10,7 +10,7 @@ import { unavailable } from "../clients/sqlErrors.ts"
 import { decodeCursor, encodeCursor } from "./cursor.ts"
 import { listStatement } from "./list.ts"
 import { ArtifactRecord, Books, decoder, recordColumns, toArtifact, toUsage } from "./rows.ts"
-import { readable, visible } from "./visibility.ts"
+import { readable, visible } from "../../src/domain/Visibility.ts"
 import { traced } from "../../src/telemetry/Spans.ts"
 
 const Removed = Schema.Union(

@@ -3,7 +3,7 @@ import { countedAtMost } from "../../services/Counting.ts"
 import { examinedAtMost, Outbox, type Published } from "../../services/Outbox.ts"
 import { SourceEvent } from "../../src/domain/SourceEvent.ts"
 import { atomically, type EventRow, instant, MemoryDatabase } from "../clients/Memory.ts"
-import { visible } from "../MetadataStore/visibility.ts"
+import { visible } from "../../src/domain/Visibility.ts"
 import { traced } from "../../src/telemetry/Spans.ts"
 
 type Sequenced = EventRow & { sequence: number }
@@ -50,9 +50,10 @@ export const layer = Layer.effect(
           return Effect.succeed(rows.filter(isSequenced).map(eventOf))
         }),
       ),
-      read: traced("Outbox.read")(({ from, limit, unpublishedOnly }) =>
+      read: traced("Outbox.read")(({ from, limit, projects, to = Infinity, unpublishedOnly }) =>
         Effect.sync(() =>
           sequenced(from)
+            .filter((row) => row.sequence <= to && (projects?.includes(row.artifact.project) ?? true))
             .filter((row) => unpublishedOnly !== true || row.publishedAt === undefined)
             .slice(0, limit)
             .map(eventOf),

@@ -1,8 +1,8 @@
 import * as SqlClient from "@effect/sql/SqlClient"
 import type * as Statement from "@effect/sql/Statement"
-import { DateTime, Effect, Layer, Schema } from "effect"
+import { type Context, DateTime, Effect, Layer, Schema } from "effect"
 import { countedAtMost } from "../../services/Counting.ts"
-import { examinedAtMost, Outbox, type Published } from "../../services/Outbox.ts"
+import { Outbox, type Published } from "../../services/Outbox.ts"
 import type { PruneStep } from "../../services/Pruning.ts"
 import { EventId, ProjectHandle } from "../../src/domain/Ids.ts"
 import type { ProjectCaller } from "../../src/domain/Principal.ts"
@@ -10,8 +10,8 @@ import { EventType, SourceEvent } from "../../src/domain/SourceEvent.ts"
 import { unavailable } from "../clients/sqlErrors.ts"
 import { decodePruned } from "../clients/pruned.ts"
 import { decoder, EventArtifactRecord, Int8, made, toEventArtifact } from "../MetadataStore/rows.ts"
-import { metadataVisible } from "../MetadataStore/visibility.ts"
 import { spanned, traced } from "../../src/telemetry/Spans.ts"
+import { newsLook, visibleLook } from "./looks.ts"
 
 /** What the SQL function event_record returns: both drivers give numbers and times in JSON alike. */
 const EventRecord = Schema.Struct({
@@ -46,6 +46,8 @@ const LastOfProject = Schema.Struct({ project: ProjectHandle, last: Schema.Numbe
 const decodeNews = decoder(Schema.Struct({ ...LookRow.fields, projects: Schema.Array(LastOfProject) }))
 const lookOf = ({ examined, upto }: typeof LookRow.Type) => ({ examined, more: examined < upto })
 
+type OutboxShape = Context.Tag.Service<Outbox>
+
 const told = (published: Published) => JSON.stringify(published.map(({ id, sequence }) => ({ id, sequence })))
 
 const make = Effect.gen(function* () {
@@ -70,43 +72,20 @@ const make = Effect.gen(function* () {
   )
 
   const read = traced("Outbox.read")(
-    function* (options: {
-      readonly from: number
-      readonly limit: number
-      readonly unpublishedOnly?: boolean | undefined
-    }) {
-      const unpublished = options.unpublishedOnly === true ? sql`and e.published_at is null` : sql.literal("")
-      return yield* events(sql`e.sequence >= ${options.from}::bigint ${unpublished}`, options.limit)
+    function* ({ from, limit, projects, to, unpublishedOnly }: Parameters<OutboxShape["read"]>[0]) {
+      const none = sql.literal("")
+      const unpublished = unpublishedOnly === true ? sql`and e.published_at is null` : none
+      const upto = to === undefined ? none : sql`and e.sequence <= ${to}::bigint`
+      const named =
+        projects && sql`and e.project in (select jsonb_array_elements_text(${JSON.stringify(projects)}::text::jsonb))`
+      return yield* events(sql`e.sequence >= ${from}::bigint ${upto} ${named ?? none} ${unpublished}`, limit)
     },
     Effect.catchTag("SqlError", unavailable("Outbox.read")),
   )
 
-  // How far a look may see. A sequence is given in the transaction that raises `last`.
-  const end = sql.literal(`coalesce(
-    (select min(sequence) from events where published_at is null and sequence is not null) - 1,
-    (select last from event_sequence where one))`)
-  // A literal: a plan for any number would be a plan for many.
-  const most = sql.literal(String(examinedAtMost))
-
   const readVisible = traced("Outbox.readVisible")(
-    function* (caller: ProjectCaller, { after, limit }: { readonly after: number; readonly limit: number }) {
-      const rows = yield* sql`
-        with head as materialized (select ${end} as upto),
-        looked as materialized (
-          select e.sequence, ${metadataVisible(sql, caller, "e")} as shown from events e
-          where e.project = ${caller.project}::text and e.published_at is not null
-            and e.sequence > ${after}::bigint and e.sequence <= (select upto from head)
-          order by e.sequence limit ${most}
-        ),
-        page as materialized (select sequence from looked where shown order by sequence limit ${limit}::integer)
-        select upto, greatest(${after}::bigint, case
-            when (select count(*) from page) = ${limit}::integer then (select max(sequence) from page)
-            when (select count(*) from looked) = ${most} then (select max(sequence) from looked)
-            else upto end) as examined,
-          (select coalesce(jsonb_agg(event_record(e) order by e.sequence), '[]') from events e
-            where e.sequence = any(array(select sequence from page))) as events
-        from head`
-      const row = yield* decodeVisible(rows[0])
+    function* (caller: ProjectCaller, options: { readonly after: number; readonly limit: number }) {
+      const row = yield* decodeVisible((yield* visibleLook(sql, caller, options))[0])
       return { ...lookOf(row), events: row.events.map(toEvent) }
     },
     Effect.catchTag("SqlError", unavailable("Outbox.readVisible")),
@@ -114,19 +93,7 @@ const make = Effect.gen(function* () {
 
   const news = traced("Outbox.news")(
     function* (after: number | undefined) {
-      const rows = yield* sql`
-        with head as materialized (select ${end} as upto),
-        looked as materialized (
-          select e.sequence, e.project from events e
-          where e.sequence > ${after ?? null}::bigint and e.sequence <= (select upto from head)
-          order by e.sequence limit ${most}
-        )
-        select upto, case when (select count(*) from looked) = ${most} then (select max(sequence) from looked)
-            else upto end as examined,
-          (select coalesce(jsonb_agg(jsonb_build_object('project', project, 'last', last)), '[]')
-            from (select project, max(sequence) as last from looked group by project) as ends) as projects
-        from head`
-      const row = yield* decodeNews(rows[0])
+      const row = yield* decodeNews((yield* newsLook(sql, after))[0])
       return { ...lookOf(row), projects: row.projects }
     },
     Effect.catchTag("SqlError", unavailable("Outbox.news")),

@@ -77,6 +77,25 @@ describe("GET /v1/projects/{project}/events", () => {
     }
   })
 
+  it("says at once where it stands, so that who comes back with that loses nothing", async () => {
+    const scene = await Scene.open()
+    const [first, second] = await publishAll(scene, ["a", "b"])
+    const resumed = await listen(scene, scene.reader.key, `?after=${first}`)
+    const fresh = await listen(scene, scene.reader.key)
+    await until(
+      async () => [...resumed.positions, ...fresh.positions],
+      (positions) => positions.length >= 2,
+    )
+    expect(resumed.positions[0]).toBe(first)
+    expect(fresh.positions[0]).toBeGreaterThanOrEqual(second ?? Infinity)
+    fresh.close()
+    await scene.publish("c", { name: "c" })
+    await eventsOf(scene.handle, 3)
+    const again = await listen(scene, scene.reader.key, "", { "Last-Event-ID": String(fresh.positions[0]) })
+    await again.atLeast(1)
+    expect(namesOf(again)).toEqual(["c"])
+  })
+
   it("brings private artifacts to their owner, their creator and mobius.project.edit alone", async () => {
     const scene = await Scene.open()
     const owner = await scene.newKey("user", [permissions.view], scene.owner.id)

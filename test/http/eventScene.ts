@@ -17,21 +17,30 @@ import { streamEvents } from "../../src/http/events/EventStream.ts"
 import * as KeyWatch from "../../src/http/events/KeyWatch.ts"
 import { Readiness } from "../../src/http/Readiness.ts"
 
-/** How often each operation of a service was asked for. */
-export type Counts = Map<string, number>
+/** How the services behind the streams were used, and what hinders them. */
+export interface Watch {
+  /** How often each operation was asked for. */
+  readonly counts: Map<string, number>
+  /** Milliseconds before an operation takes place, and after it before its answer comes. */
+  readonly delays: Map<string, { readonly before?: number; readonly after?: number }>
+}
 
-const counting = <I, S extends object>(tag: Context.Tag<I, S>, counts: Counts) =>
+const watched = <I, S extends object>(tag: Context.Tag<I, S>, { counts, delays }: Watch) =>
   Layer.effect(
     tag,
     Effect.map(tag, (service) => {
       const wrap = (name: string, member: unknown) => {
-        const count = () => void counts.set(name, (counts.get(name) ?? 0) + 1)
-        if (Effect.isEffect(member)) return Effect.zipRight(Effect.sync(count), member)
-        if (typeof member !== "function") return member
-        return (...args: ReadonlyArray<unknown>) => {
-          count()
-          return member(...args)
-        }
+        const around = (operation: Effect.Effect<unknown, unknown>) =>
+          Effect.suspend(() => {
+            counts.set(name, (counts.get(name) ?? 0) + 1)
+            const { after = 0, before = 0 } = delays.get(name) ?? {}
+            const late = before === 0 ? operation : Effect.delay(operation, before)
+            return after === 0 ? late : Effect.zipLeft(late, Effect.sleep(after))
+          })
+        if (Effect.isEffect(member)) return around(member as Effect.Effect<unknown, unknown>)
+        return typeof member === "function"
+          ? (...args: ReadonlyArray<unknown>) => around(member(...args) as Effect.Effect<unknown, unknown>)
+          : member
       }
       return Object.fromEntries(Object.entries(service).map(([name, member]) => [name, wrap(name, member)])) as S
     }),
@@ -47,8 +56,8 @@ const readiness = Layer.succeed(
   }),
 )
 
-/** What event streams stand on, in memory; `counts` says what they asked of outbox and authenticator. */
-export const sceneLayer = (counts: Counts) => {
+/** What event streams stand on, in memory; outbox and authenticator are watched. */
+export const sceneLayer = (watch: Watch) => {
   const stores = Layer.mergeAll(
     AuthenticatorMemory.layer,
     EventBusMemory.layer({ maxLength: 100_000 }),
@@ -56,9 +65,9 @@ export const sceneLayer = (counts: Counts) => {
     OutboxMemory.layer,
     ProjectStoreMemory.layer({ defaultQuotaBytes: 1_000_000_000 }),
   ).pipe(Layer.provideMerge(Layer.merge(MemoryDatabase.layer, IdsRandom.layer)))
-  const counted = Layer.merge(counting(Outbox, counts), counting(Authenticator, counts))
+  const hindered = Layer.merge(watched(Outbox, watch), watched(Authenticator, watch))
   return Layer.mergeAll(EventHub.layer, KeyWatch.layer, readiness).pipe(
-    Layer.provideMerge(counted),
+    Layer.provideMerge(hindered),
     Layer.provideMerge(stores),
   )
 }
@@ -67,12 +76,19 @@ export const sceneLayer = (counts: Counts) => {
 class Received {
   text = ""
   ended = false
+  readonly #slow: () => number
+  /** `slow`: how many milliseconds the client takes for what it is sent; 0: it is there at once. */
+  constructor(slow: () => number) {
+    this.#slow = slow
+  }
   writeHead() {
     return this
   }
   write(text: string, taken: () => void) {
     this.text += text
-    taken()
+    const millis = this.#slow()
+    if (millis === 0) taken()
+    else setTimeout(taken, millis)
     return true
   }
   end(text = "") {
@@ -91,9 +107,9 @@ class Received {
 }
 
 /** Opens a stream that goes on after `from`, until it is left. */
-export const openStream = (caller: ProjectCaller, from: number) =>
+export const openStream = (caller: ProjectCaller, from: number, slow: () => number = () => 0) =>
   Effect.gen(function* () {
-    const received = new Received()
+    const received = new Received(slow)
     const fiber = yield* Effect.forkScoped(streamEvents(received as unknown as ServerResponse, caller, from))
     return Object.assign(received, { leave: Fiber.interrupt(fiber) })
   })

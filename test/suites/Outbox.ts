@@ -95,7 +95,22 @@ export const outboxSuite = (name: string, subject: SqlLayer, options: SuiteOptio
         yield* publishMany(yield* newCaller, 4)
         yield* outbox.sequence(100)
         expect(sequences(yield* outbox.read({ from: last + 2, limit: 2 }))).toEqual([last + 2, last + 3])
+        expect(sequences(yield* outbox.read({ from: last + 2, to: last + 3, limit: 9 }))).toEqual([last + 2, last + 3])
         expect(yield* outbox.read({ from: last + 5, limit: 2 })).toEqual([])
+      }),
+    )
+    it.effect("read honours the projects it is asked for", () =>
+      Effect.gen(function* () {
+        const outbox = yield* Outbox
+        const { lastSequence: last } = yield* settle
+        const [one, other, third] = [yield* newCaller, yield* newCaller, yield* newCaller]
+        for (const caller of [one, other, third, one]) yield* publishMany(caller, 1)
+        yield* outbox.sequence(100)
+        const of = (...projects: ReadonlyArray<string>) =>
+          Effect.map(outbox.read({ from: last + 1, limit: 9, projects }), sequences)
+        expect(yield* of(one.project, third.project)).toEqual([last + 1, last + 3, last + 4])
+        expect(yield* of(other.project)).toEqual([last + 2])
+        expect(yield* of()).toEqual([])
       }),
     )
     it.effect("marked events are published: left out of unpublished reads, idempotently, never moving back", () =>

@@ -1,6 +1,8 @@
 import { Context, Effect, Layer, Queue, RcRef, Schedule, type Scope, Stream } from "effect"
 import { EventBus } from "../../../services/EventBus.ts"
 import { Outbox } from "../../../services/Outbox.ts"
+import type { SourceEvent } from "../../domain/SourceEvent.ts"
+import { makeRecentEvents } from "./RecentEvents.ts"
 
 /** Waits for events of one project. */
 export interface Watcher {
@@ -9,12 +11,20 @@ export interface Watcher {
    * this position after it began to watch misses none.
    */
   readonly next: (after: number) => Effect.Effect<void>
+  /**
+   * The project's events after this position as the last look found them, all of them, whoever may see them; undefined
+   * when that is not known here and the outbox must be asked. `examined` is where that look ended.
+   */
+  readonly recent: (
+    after: number,
+  ) => { readonly events: ReadonlyArray<SourceEvent>; readonly examined: number } | undefined
 }
 
 /**
  * Wakes the readers of this process that wait for events. However many there are, one look at the outbox serves all of
- * them: each second, and when the bus tells of an event. It wakes those whose project has something new; what that is,
- * each reads from the outbox as its caller may see it. While nobody waits there is neither a look nor a subscription.
+ * them: each second, and when the bus tells of an event. It reads what is new in the projects somebody waits for and
+ * wakes their readers, who share it; who lags behind reads from the outbox. While nobody waits there is neither a look
+ * nor a subscription.
  */
 export class EventHub extends Context.Tag("src/http/EventHub")<
   EventHub,
@@ -27,8 +37,10 @@ interface Waiter {
 }
 
 interface Watched {
-  /** The last sequence of the project that a look found; lower ones were there for whoever read after it. */
+  /** The last sequence of the project that a look found. */
   last: number
+  /** The position from which on looks were for this project, too; undefined before the first. */
+  since: number | undefined
   watchers: number
   readonly waiting: Set<Waiter>
 }
@@ -36,8 +48,11 @@ interface Watched {
 const longestPauseMillis = 1_000
 /** After the bus told of an event that the outbox has not marked yet; doubled until it has. */
 const shortestPauseMillis = 10
-/** Events that come together are found by one look. */
-const gather = "5 millis"
+/** Events that come together are found by one look. The more readers a look woke, the later is the next one. */
+const gatherMillis = 5
+const gatherMillisPerReader = 0.2
+/** A look with more events than these is not shared: its readers go to the outbox, a page at a time. */
+const sharedAtMost = 500
 
 const nextOf = (watched: Watched, after: number): Effect.Effect<void> =>
   Effect.async<void>((resume) => {
@@ -75,22 +90,61 @@ export const layer = Layer.scoped(
     const outbox = yield* Outbox
     const projects = new Map<string, Watched>()
     const told = yield* Queue.sliding<void>(1)
+    const recent = makeRecentEvents()
     /** The last sequence that the bus told of. */
     let heard = 0
+    /** Where the last look ended; undefined before the first. */
+    let position: number | undefined
 
-    const announce = (project: string, last: number) => {
-      const watched = projects.get(project)
-      if (watched === undefined) return
+    /** Returns how many readers it woke. */
+    const announce = (watched: Watched, last: number): number => {
       watched.last = Math.max(watched.last, last)
-      for (const waiter of watched.waiting) if (waiter.after < watched.last) waiter.wake()
+      const due = [...watched.waiting].filter(({ after }) => after < watched.last)
+      for (const waiter of due) waiter.wake()
+      return due.length
     }
     /** All read for themselves once: what came before this position was looked for by nobody. */
-    const beginAt = (position: number) => {
+    const beginAt = (at: number) => {
+      recent.restart(at)
       for (const watched of projects.values()) {
-        watched.last = position
+        watched.last = at
+        watched.since = undefined
         for (const waiter of watched.waiting) waiter.wake()
       }
     }
+    /** One look; returns whether there is more at once, and how many readers it woke. */
+    const look = Effect.gen(function* () {
+      for (const watched of projects.values()) watched.since ??= position
+      const before = position
+      const news = yield* outbox.news(before)
+      // At first, and when the database went back to an earlier state.
+      if (before === undefined || news.examined < before) {
+        beginAt(news.examined)
+        position = news.examined
+        return { more: news.more, woken: 0 }
+      }
+      const found = news.projects.flatMap(({ last, project }) => {
+        const watched = projects.get(project)
+        return watched === undefined ? [] : [{ last, project, watched }]
+      })
+      if (found.length > 0) {
+        const events = yield* outbox.read({
+          from: before + 1,
+          to: news.examined,
+          projects: found.map(({ project }) => project),
+          limit: sharedAtMost + 1,
+        })
+        const read = new Set(events.map(({ sequence }) => sequence))
+        if (events.length > sharedAtMost) recent.restart(news.examined)
+        else if (found.every(({ last }) => read.has(last))) recent.add(news.examined, events)
+        // The database failed over between both statements, to one that knows less.
+        else return { more: false, woken: 0 }
+      }
+      position = news.examined
+      let woken = 0
+      for (const { last, watched } of found) woken += announce(watched, last)
+      return { more: news.more, woken }
+    })
 
     const following = persistently("the subscription to the event bus broke", (works) =>
       Effect.flatMap(bus.top, (top) => {
@@ -108,21 +162,18 @@ export const layer = Layer.scoped(
     )
 
     const looking = Effect.suspend(() => {
-      let position: number | undefined
+      position = undefined
       return persistently("open event streams cannot look for new events", (works) =>
         Effect.gen(function* () {
           for (let pause = longestPauseMillis; ;) {
-            const news = yield* outbox.news(position)
+            const { more, woken } = yield* look
             works()
-            // At first, and when the database went back to an earlier state.
-            if (position === undefined || news.examined < position) beginAt(news.examined)
-            for (const { last, project } of news.projects) announce(project, last)
-            position = news.examined
-            if (news.more) continue
-            pause = heard > position ? Math.min(2 * pause, longestPauseMillis) : longestPauseMillis
-            const woken = yield* Effect.timeoutOption(Queue.take(told), pause)
-            if (woken._tag === "None") continue
-            yield* Effect.sleep(gather)
+            if (more) continue
+            pause = heard > (position ?? 0) ? Math.min(2 * pause, longestPauseMillis) : longestPauseMillis
+            yield* Effect.sleep(Math.min(woken * gatherMillisPerReader, longestPauseMillis))
+            const rung = yield* Effect.timeoutOption(Queue.take(told), pause)
+            if (rung._tag === "None") continue
+            yield* Effect.sleep(gatherMillis)
             pause = shortestPauseMillis
           }
         }),
@@ -138,7 +189,12 @@ export const layer = Layer.scoped(
       watch: (project) =>
         Effect.acquireRelease(
           Effect.sync(() => {
-            const watched: Watched = projects.get(project) ?? { last: 0, watchers: 0, waiting: new Set() }
+            const watched: Watched = projects.get(project) ?? {
+              last: 0,
+              since: undefined,
+              watchers: 0,
+              waiting: new Set(),
+            }
             watched.watchers++
             projects.set(project, watched)
             return watched
@@ -149,7 +205,14 @@ export const layer = Layer.scoped(
             }),
         ).pipe(
           Effect.tap(() => RcRef.get(work)),
-          Effect.map((watched) => ({ next: (after) => nextOf(watched, after) })),
+          Effect.map((watched): Watcher => ({
+            next: (after) => nextOf(watched, after),
+            recent: (after) => {
+              if (position === undefined || watched.since === undefined || after < watched.since) return undefined
+              const events = watched.last <= after ? [] : recent.after(project, after)
+              return events && { events, examined: Math.max(after, position) }
+            },
+          })),
         ),
     })
   }),

@@ -4,6 +4,7 @@ import { Outbox } from "../../../services/Outbox.ts"
 import type { ProjectCaller } from "../../domain/Principal.ts"
 import type { SourceEvent } from "../../domain/SourceEvent.ts"
 import { encodeSourceEvent } from "../../domain/SourceEventJson.ts"
+import { visible } from "../../domain/Visibility.ts"
 import { moved, openEventStreams } from "../../telemetry/Transfers.ts"
 import { apiError, badRequest } from "../ApiErrors.ts"
 import { Readiness } from "../Readiness.ts"
@@ -44,8 +45,15 @@ export const startingPoint = traced("Events.startingPoint")(function* (
   return from
 })
 
-const frame = (event: SourceEvent): string =>
-  `id: ${event.sequence}\nevent: ${event.type}\ndata: ${JSON.stringify(encodeSourceEvent(event))}\n\n`
+const frames = new WeakMap<SourceEvent, string>()
+/** Made once for all streams that share the event. */
+const frame = (event: SourceEvent): string => {
+  const known = frames.get(event)
+  if (known !== undefined) return known
+  const made = `id: ${event.sequence}\nevent: ${event.type}\ndata: ${JSON.stringify(encodeSourceEvent(event))}\n\n`
+  frames.set(event, made)
+  return made
+}
 
 /** No event, but the position from which a client that comes back goes on: everything up to it was examined. */
 const standsAt = (position: number): string => `id: ${position}\n\n`
@@ -86,35 +94,42 @@ export const streamEvents = traced("Events.stream")(function* (
   const send = (text: string) => Effect.raceFirst(write(res, text), readiness.drained)
   yield* send(`: connected\n${standsAt(from)}`)
 
+  /** Shared with all readers of the project, unless this one lags behind them. */
+  const page = (after: number) => {
+    const found = watcher.recent(after)
+    if (found === undefined) return outbox.readVisible(caller, { after, limit: pageSize })
+    const events = found.events.filter(({ artifact }) => visible(caller, artifact))
+    const rest = events[pageSize]
+    return Effect.succeed(
+      rest === undefined
+        ? { events, examined: found.examined, more: false }
+        : { events: events.slice(0, pageSize), examined: rest.sequence - 1, more: true },
+    )
+  }
   const loop = Effect.gen(function* () {
     let after = from
     let woken = false
     let saidAt = yield* Clock.currentTimeMillis
-    const say = function* (text: string) {
-      yield* send(text)
-      saidAt = yield* Clock.currentTimeMillis
-    }
     for (;;) {
-      const { events, examined, more } = yield* outbox.readVisible(caller, { after, limit: pageSize })
+      const { events, examined, more } = yield* page(after)
       const advanced = examined > after
       after = examined
-      if (events.length > 0) yield* say(events.map(frame).join(""))
-      else if (more) yield* say(standsAt(after))
-      if (more) continue
+      const dueIn = saidAt + heartbeatMillis - (yield* Clock.currentTimeMillis)
+      if (events.length > 0 || more || dueIn <= 0) {
+        yield* send(events.length > 0 ? events.map(frame).join("") : `: still here\n${standsAt(after)}`)
+        saidAt = yield* Clock.currentTimeMillis
+        if (more) continue
+      }
       // Only while the database is behind what it said before: it failed over, and the hub will notice.
       if (woken && !advanced) yield* Effect.sleep("100 millis")
-      for (woken = false; !woken;) {
-        const quiet = (yield* Clock.currentTimeMillis) - saidAt
-        woken = yield* watcher.next(after).pipe(
-          Effect.as(true),
-          Effect.timeoutTo({
-            duration: Math.max(0, heartbeatMillis - quiet),
-            onSuccess: (woke) => woke,
-            onTimeout: () => false,
-          }),
-        )
-        if (!woken) yield* say(`: still here\n${standsAt(after)}`)
-      }
+      woken = yield* watcher.next(after).pipe(
+        Effect.as(true),
+        Effect.timeoutTo({
+          duration: saidAt + heartbeatMillis - (yield* Clock.currentTimeMillis),
+          onSuccess: (woke) => woke,
+          onTimeout: () => false,
+        }),
+      )
     }
   })
   yield* loop.pipe(

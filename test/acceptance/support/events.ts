@@ -36,6 +36,8 @@ export interface LiveEvent {
 /** An open server-sent event stream of a project. */
 export class EventStream {
   readonly events: Array<LiveEvent> = []
+  /** Ids that came without an event: where the stream stands. */
+  readonly positions: Array<number> = []
   readonly status: number
   closed = false
   readonly #request: Http.ClientRequest
@@ -64,7 +66,9 @@ export class EventStream {
     const valuesOf = (name: string) =>
       lines.filter((line) => line.startsWith(`${name}:`)).map((line) => line.slice(name.length + 1).replace(/^ /, ""))
     const data = valuesOf("data")
-    if (data.length > 0) this.events.push({ id: valuesOf("id")[0] ?? "", data: JSON.parse(data.join("\n")) })
+    const [id] = valuesOf("id")
+    if (data.length > 0) this.events.push({ id: id ?? "", data: JSON.parse(data.join("\n")) })
+    else if (id !== undefined) this.positions.push(Number(id))
   }
 
   static open(project: string, key: string, query = "", headers: Record<string, string> = {}): Promise<EventStream> {
