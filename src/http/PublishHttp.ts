@@ -29,7 +29,7 @@ export const publishOverHttp = Effect.fnUntraced(function* (
   yield* refuseLineage(query)
   if (!/^multipart\/form-data\s*;/i.test(headers["content-type"] ?? ""))
     return yield* Effect.fail(badRequest("The body must be multipart/form-data with a boundary."))
-  yield* (yield* UploadGate).enter
+  yield* (yield* UploadGate).enter(caller.project)
   const token = headers["x-mobius-lease-token"]?.toString()
   const length = headers["content-length"]
   const { artifact, status } = yield* publish({

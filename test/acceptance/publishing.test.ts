@@ -160,16 +160,24 @@ describe("publishing", () => {
   })
 
   it("refuses uploads beyond MAX_OPEN_UPLOADS with 503 and Retry-After", async () => {
+    const other = await Scene.open()
     const body = multipart([field("name", "open.bin"), filePart(Buffer.alloc(10_000))])
-    const sockets = await Promise.all(Array.from({ length: target.maxOpenUploads }, () => RawSocket.open()))
     const length = String(body.bytes.length)
-    const headers = { ...scene.headers(), "Content-Type": body.contentType, "Content-Length": length }
-    for (const socket of sockets)
-      socket.write(Buffer.concat([Buffer.from(head(scene.path, headers)), body.bytes.subarray(0, 500)]))
+    const sockets: Array<RawSocket> = []
+    // Each of two projects may have half of them.
+    for (const { path, ...owner } of [scene, other].map((one) => ({ path: one.path, headers: one.headers() })))
+      for (let open = 0; open < target.maxOpenUploads / 2; open++) {
+        const socket = await RawSocket.open()
+        sockets.push(socket)
+        const headers = { ...owner.headers, "Content-Type": body.contentType, "Content-Length": length }
+        socket.write(Buffer.concat([Buffer.from(head(path, headers)), body.bytes.subarray(0, 500)]))
+      }
     await new Promise((resolve) => setTimeout(resolve, 700))
-    const refused = await scene.post(body)
+    const refusals = [await scene.post(body), await other.post(body)]
     for (const socket of sockets) socket.close()
-    expectRefusal(refused, 503, "service_unavailable")
-    expect(Number(refused.headers["retry-after"])).toBeGreaterThan(0)
+    for (const refused of refusals) {
+      expectRefusal(refused, 503, "service_unavailable")
+      expect(Number(refused.headers["retry-after"])).toBeGreaterThan(0)
+    }
   })
 })
