@@ -70,6 +70,9 @@ export interface CommitRequest {
   readonly lease: LeaseProof | undefined
 }
 
+/** By which right an upload goes on: its API key, and its claim unless it is lease-free. */
+export type UploadRight = Pick<CommitRequest, "project" | "keyId" | "lineage" | "lease">
+
 export interface ListFilter {
   readonly runId?: string | undefined
   readonly stepId?: string | undefined
@@ -117,11 +120,16 @@ export class MetadataStore extends Context.Tag("services/MetadataStore")<
       project: ProjectHandle,
       idempotency: NonNullable<PendingUpload["idempotency"]>,
     ) => Effect.Effect<Exclude<Begun, { _tag: "Begun" }> | undefined, DependencyUnavailable>
-    /** Says that the upload lives and how many bytes it holds reserved. To be called every 10 s. */
+    /**
+     * Says that the upload lives and how many bytes it holds reserved. To be called every 10 s. One statement, which
+     * renews only while claim and key are live by the database's clock; an introspected claim was asked for by the
+     * caller just before.
+     */
     readonly renew: (
       id: ArtifactId,
       reservedBytes: number,
-    ) => Effect.Effect<void, UploadSuperseded | UploadFenced | DependencyUnavailable>
+      right: UploadRight,
+    ) => Effect.Effect<void, UploadSuperseded | UploadFenced | LeaseLost | Unauthorized | DependencyUnavailable>
     /**
      * The point of truth, one transaction: own row unfenced, claim live by the database's clock and held to the end
      * of the transaction, key still valid, size within the limit in force; then row ready, books raised, event written.

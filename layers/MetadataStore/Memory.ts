@@ -6,6 +6,7 @@ import {
   MetadataStore,
   type PendingUpload,
   UploadFenced,
+  type UploadRight,
   UploadSuperseded,
 } from "../../services/MetadataStore.ts"
 import { Artifact, ArtifactNotFound, PermissionDenied } from "../../src/domain/Artifact.ts"
@@ -34,6 +35,13 @@ import { traced } from "../../src/telemetry/Spans.ts"
 /** An introspected answer may be this old at the commit. */
 const introspectionMillis = 2_000
 
+/** The claim by whose token a request goes on, while it is live. */
+const liveClaim = (state: MemoryState, { lease, project }: Pick<CommitRequest, "lease" | "project">, now: number) => {
+  const token = lease === undefined ? "" : toHex(lease.tokenHash)
+  const row = state.tokens.get(token)
+  return row !== undefined && row.claim.project === project && isLive(row, token, now) ? row.claim : undefined
+}
+
 const leaseHolds = (state: MemoryState, request: CommitRequest, createdBy: Principal, now: number): boolean => {
   const { lease, lineage, owner, project, visibility } = request
   if (lease === undefined || lineage === undefined) return lease === undefined && lineage === undefined
@@ -41,11 +49,9 @@ const leaseHolds = (state: MemoryState, request: CommitRequest, createdBy: Princ
     const highest = state.attempts.get(jobKey(project, lineage.jobId)) ?? 0
     return Math.abs(now - lease.askedAtMillis) <= introspectionMillis && lineage.attempt >= highest
   }
-  const token = toHex(lease.tokenHash)
-  const row = state.tokens.get(token)
-  if (row === undefined || row.claim.project !== project || !isLive(row, token, now)) return false
-  const { claim } = row
+  const claim = liveClaim(state, request, now)
   return (
+    claim !== undefined &&
     lineage.jobId === claim.jobId &&
     lineage.attempt === claim.attempt &&
     lineage.workerSessionId === claim.workerSessionId &&
@@ -58,14 +64,20 @@ const leaseHolds = (state: MemoryState, request: CommitRequest, createdBy: Princ
 }
 
 /** Whether a request may take a pending upload over: its token is live, if it has one of our own claims. */
-const mayTakeOver = (state: MemoryState, { lease, project }: PendingUpload, now: number): boolean => {
-  if (lease?._tag !== "ClaimRow") return true
-  const token = toHex(lease.tokenHash)
-  const row = state.tokens.get(token)
-  return row !== undefined && row.claim.project === project && isLive(row, token, now)
+const mayTakeOver = (state: MemoryState, { lease, project }: PendingUpload, now: number): boolean =>
+  lease?._tag !== "ClaimRow" || liveClaim(state, { lease, project }, now) !== undefined
+
+/** Whether the claim that an open upload goes on by is live; who asks for a renewal has asked for an introspected one. */
+const stillLeased = (state: MemoryState, right: UploadRight, now: number): boolean => {
+  if (right.lease?._tag !== "ClaimRow") return true
+  const claim = liveClaim(state, right, now)
+  return claim !== undefined && claim.jobId === right.lineage?.jobId && claim.attempt === right.lineage.attempt
 }
 
-const keyHolds = (state: MemoryState, { keyId, project }: CommitRequest, now: number): boolean =>
+const leaseLost = (lineage: CommitRequest["lineage"]): LeaseLost =>
+  new LeaseLost(lineage === undefined ? {} : { jobId: lineage.jobId, attempt: lineage.attempt })
+
+const keyHolds = (state: MemoryState, { keyId, project }: UploadRight, now: number): boolean =>
   [...state.apiKeys.values()].some(
     ({ id, project: home, expiresAt }) =>
       id === keyId && home === project && (expiresAt === undefined || now < DateTime.toEpochMillis(expiresAt)),
@@ -137,10 +149,12 @@ export const layer = (options: { readonly defaultQuotaBytes: number }) =>
             return holder && replayOf(holder)
           }),
         ),
-        renew: traced("MetadataStore.renew")((id, reservedBytes) =>
+        renew: traced("MetadataStore.renew")((id, reservedBytes, right) =>
           atomically((now) => {
             const row = state.artifacts.get(id)
             if (row?.state !== "pending") return fencedOrGone(id, row)
+            if (!stillLeased(state, right, now)) return leaseLost(right.lineage)
+            if (!keyHolds(state, right, now)) return new Unauthorized()
             row.reservedBytes = reservedBytes
             row.renewedAt = now
             return Effect.void
@@ -156,8 +170,7 @@ export const layer = (options: { readonly defaultQuotaBytes: number }) =>
               return Effect.succeed({ artifact: row.artifact, usage: usageOf(project, options.defaultQuotaBytes) })
             if (!mine || row.state !== "pending" || project === undefined)
               return fencedOrGone(id, mine ? row : undefined)
-            if (!leaseHolds(state, request, row.upload.createdBy, now))
-              return new LeaseLost(lineage === undefined ? {} : { jobId: lineage.jobId, attempt: lineage.attempt })
+            if (!leaseHolds(state, request, row.upload.createdBy, now)) return leaseLost(lineage)
             if (!keyHolds(state, request, now)) return new Unauthorized()
             const { limitBytes, usedBytes } = usageOf(project, options.defaultQuotaBytes)
             if (usedBytes + size > limitBytes)

@@ -82,6 +82,9 @@ const rowOf = (request: CommitRequest, n: number, now: number) => {
   }
 }
 
+export const leaseLost = (lineage: CommitRequest["lineage"]): LeaseLost =>
+  new LeaseLost(lineage === undefined ? {} : { jobId: lineage.jobId, attempt: lineage.attempt })
+
 /** SQLSTATE `lock_not_available`: the function waited for the project's row as long as it may. */
 const isLockTimeout = (error: SqlError.SqlError): boolean => sqlState(error) === "55P03"
 
@@ -203,9 +206,7 @@ export const makeCommit = (defaultQuotaBytes: number) =>
           case "fenced":
             return yield* new UploadFenced({ id: request.id })
           case "lease_lost":
-            return yield* new LeaseLost(
-              request.lineage === undefined ? {} : { jobId: request.lineage.jobId, attempt: request.lineage.attempt },
-            )
+            return yield* leaseLost(request.lineage)
           case "unauthorized":
             return yield* new Unauthorized()
           case "quota":

@@ -2,12 +2,19 @@ import * as SqlClient from "@effect/sql/SqlClient"
 import type * as SqlError from "@effect/sql/SqlError"
 import { Effect, Schema } from "effect"
 import { createHash } from "node:crypto"
-import { type Begun, type PendingUpload, UploadFenced, UploadSuperseded } from "../../services/MetadataStore.ts"
+import { Unauthorized } from "../../services/Authenticator.ts"
+import {
+  type Begun,
+  type PendingUpload,
+  UploadFenced,
+  type UploadRight,
+  UploadSuperseded,
+} from "../../services/MetadataStore.ts"
 import { ArtifactId, ProjectHandle } from "../../src/domain/Ids.ts"
 import { ProjectNotFound } from "../../src/domain/Project.ts"
 import { batched } from "../clients/batched.ts"
 import { sqlState, unavailable } from "../clients/sqlErrors.ts"
-import { makeCommit } from "./postgresCommits.ts"
+import { leaseLost, makeCommit } from "./postgresCommits.ts"
 import { ArtifactRecord, Books, decoder, toArtifact, toUsage } from "./rows.ts"
 import { traced } from "../../src/telemetry/Spans.ts"
 
@@ -25,7 +32,13 @@ const TakeOver = Schema.Union(
   Schema.Struct({ outcome: Schema.Literal("in_progress") }),
 )
 
+/** What a renewal found: whether claim and key are live, and whether it renewed the row. */
+const Standing = Schema.Struct({ leased: Schema.Boolean, keyed: Schema.Boolean, renewed: Schema.Boolean })
+const Pending = Schema.Array(Schema.Struct({ superseded: Schema.Boolean, unfenced: Schema.Boolean }))
+
 const decodeOutcome = decoder(Outcome)
+const decodeStanding = decoder(Standing)
+const decodePending = decoder(Pending)
 const decodeTakeOver = decoder(TakeOver)
 const decodeRecord = decoder(ArtifactRecord)
 const decodeKeys = decoder(Schema.Array(Schema.Struct({ key: Schema.String })))
@@ -144,13 +157,38 @@ export const makeUploads = (defaultQuotaBytes: number) =>
     )
 
     const renew = traced("MetadataStore.renew")(
-      function* (id: ArtifactId, reservedBytes: number) {
+      function* (id: ArtifactId, reservedBytes: number, { keyId, lease, lineage, project }: UploadRight) {
+        const leased =
+          lease?._tag === "ClaimRow"
+            ? sql`exists (
+                select from claims where project = ${project}::text and job_id = ${lineage?.jobId ?? null}::text
+                  and attempt = ${lineage?.attempt ?? null}::integer
+                  and token_hash = ${Buffer.from(lease.tokenHash)}::bytea
+                  and ended_at is null and expires_at > clock_timestamp())`
+            : sql`true`
         const rows = yield* sql`
-          update artifacts set renewed_at = clock_timestamp(), reserved_bytes = ${reservedBytes}::bigint
-          where id = ${id}::text and state = 'pending' and fenced_at is null returning id`
-        if (rows.length > 0) return
-        const fenced = yield* sql`select id from artifacts where id = ${id}::text and superseded_by is not null`
-        return yield* fenced.length > 0 ? new UploadSuperseded({ id }) : new UploadFenced({ id })
+          with standing as materialized (
+            select ${leased} as leased, exists (
+              select from api_keys where id = ${keyId}::text and project = ${project}::text and revoked_at is null
+                and coalesce(expires_at, 'infinity') > clock_timestamp()) as keyed
+          ), renewed as (
+            update artifacts set renewed_at = clock_timestamp(), reserved_bytes = ${reservedBytes}::bigint
+            where id = ${id}::text and state = 'pending' and fenced_at is null
+              and (select leased and keyed from standing)
+            returning id
+          )
+          select leased, keyed, exists (select from renewed) as renewed from standing`
+        const { keyed, leased: live, renewed } = yield* decodeStanding(rows[0])
+        if (renewed) return
+        // Asked afterwards: a fence may have come in between.
+        const found = yield* sql`
+          select superseded_by is not null as superseded, fenced_at is null and state = 'pending' as unfenced
+          from artifacts where id = ${id}::text`
+        const [own] = yield* decodePending(found)
+        if (own?.superseded === true) return yield* new UploadSuperseded({ id })
+        if (own?.unfenced !== true) return yield* new UploadFenced({ id })
+        if (!live) return yield* leaseLost(lineage)
+        return yield* keyed ? new UploadFenced({ id }) : new Unauthorized()
       },
       Effect.catchTag("SqlError", unavailable("MetadataStore.renew")),
     )

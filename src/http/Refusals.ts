@@ -47,6 +47,7 @@ export type Refusal =
   | Publish.TakeOverFailed
   | Publish.UnknownField
   | Publish.UploadStalled
+  | Publish.UploadTooSlow
 
 const dependencies = {
   postgres: "The database",
@@ -68,6 +69,10 @@ export const toApiError = (refusal: Refusal): ApiError => {
       return badRequest("The connection closed before the body was whole.")
     case "UploadStalled":
       return badRequest(`No bytes came for ${refusal.idleSeconds} seconds.`)
+    case "UploadTooSlow":
+      return badRequest(
+        `Fewer than ${refusal.bytesPerSecond} bytes a second came over ${refusal.seconds} seconds; send faster.`,
+      )
     case "UnknownField":
       return apiError(400, "unknown_field", `There is no part named ${JSON.stringify(refusal.field)}.`, {
         details: { field: refusal.field },

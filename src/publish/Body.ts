@@ -13,11 +13,13 @@ import {
   SizeMismatch,
   UnknownField,
   UploadStalled,
+  UploadTooSlow,
   PayloadTooLarge,
 } from "./Refusals.ts"
 import { LeaseInvalid, LeaseLost } from "../domain/Claim.ts"
 import { ProjectNotFound } from "../domain/Project.ts"
 import { QuotaExceeded } from "../domain/Quota.ts"
+import { Unauthorized } from "../../services/Authenticator.ts"
 import { DependencyUnavailable } from "../../services/Unavailable.ts"
 import { UploadFenced, UploadSuperseded } from "../../services/MetadataStore.ts"
 import { traced } from "../telemetry/Spans.ts"
@@ -39,9 +41,11 @@ const refusals = [
   PayloadTooLarge,
   IdempotencyKeyConflict,
   UploadStalled,
+  UploadTooSlow,
   ClientGone,
   LeaseLost,
   LeaseInvalid,
+  Unauthorized,
   QuotaExceeded,
   ProjectNotFound,
   DependencyUnavailable,
@@ -59,7 +63,7 @@ const isRefusal = (error: unknown): error is Refusal => refusals.some((refusal) 
 export const receiveBody = traced("ContentHasher.receive")(function* (
   receive: Receive,
   openSink: (fields: Readonly<Fields>) => Promise<FileSink>,
-  stop = new AbortController(),
+  stop: AbortController,
 ) {
   const hash = (yield* ContentHasher).start()
   const fields: Fields = {}
@@ -112,15 +116,20 @@ export const receiveBody = traced("ContentHasher.receive")(function* (
 })
 
 /** Reads a body that was answered once already, stores none of it, and compares it with what was made then. */
-export const compareReplay = traced("publish.replay")(function* (receive: Receive, earlier: Artifact) {
+export const compareReplay = traced("publish.replay")(function* (
+  receive: Receive,
+  earlier: Artifact,
+  stop: AbortController,
+) {
   let size = 0
-  const received = yield* receiveBody(receive, async () => ({
+  const openSink = async (): Promise<FileSink> => ({
     write: (chunk) => {
       size += chunk.length
       if (size > earlier.size) throw new IdempotencyKeyConflict()
       return undefined
     },
-  }))
+  })
+  const received = yield* receiveBody(receive, openSink, stop)
   const same =
     received.name === earlier.name && received.digest.size === earlier.size && received.digest.sha256 === earlier.sha256
   return same ? earlier : yield* new IdempotencyKeyConflict()

@@ -3,6 +3,7 @@ import { Settings } from "../Config.ts"
 import { held } from "../Held.ts"
 import { Lineage, PermissionDenied } from "../domain/Artifact.ts"
 import { type Claim, LeaseLost, LeaseRequired } from "../domain/Claim.ts"
+import { Authenticator, Unauthorized } from "../../services/Authenticator.ts"
 import { Ids } from "../../services/Ids.ts"
 import { type LeaseProof, LeaseVerifier } from "../../services/LeaseVerifier.ts"
 import {
@@ -18,7 +19,16 @@ import { concerning } from "../telemetry/Subject.ts"
 import { compareReplay, receiveBody } from "./Body.ts"
 import { BadRequest, IdempotencyInProgress, PayloadTooLarge, TakeOverFailed } from "./Refusals.ts"
 import type { Published, PublishRequest } from "./Request.ts"
-import { abandon, bodyOverheadBytes, firstRequest, keepAlive, openSink, type Upload, withdraw } from "./Upload.ts"
+import {
+  abandon,
+  bodyOverheadBytes,
+  firstRequest,
+  keepAlive,
+  keepAsking,
+  openSink,
+  type Upload,
+  withdraw,
+} from "./Upload.ts"
 import { traced } from "../telemetry/Spans.ts"
 
 /**
@@ -39,7 +49,7 @@ export const publish = traced("publish")(function* (request: PublishRequest) {
 const upload = Effect.fnUntraced(function* (request: PublishRequest, admission: Admission) {
   const begun = yield* begin(request, admission)
   if (begun._tag === "Replay") return yield* replay(request, begun.artifact)
-  const received = yield* transfer(request, begun.upload)
+  const received = yield* transfer(request, admission, begun.upload)
   const proof = yield* confirmLease(request, admission.claim)
   const artifact = yield* commit(request, begun, admission.claim, received, proof)
   yield* Effect.logDebug("published")
@@ -88,8 +98,19 @@ const verifyLease = Effect.fnUntraced(function* (request: PublishRequest) {
   return yield* new LeaseLost({ jobId: lease.claim.jobId, attempt: lease.claim.attempt })
 })
 
-const replay = (request: PublishRequest, earlier: Published["artifact"]) =>
-  Effect.map(compareReplay(request.receive, earlier), (artifact): Published => ({ status: 200, artifact }))
+/** The body of a replay is read like any other, so its sender is watched too; its claim may have ended, its key not. */
+const replay = Effect.fnUntraced(function* (request: PublishRequest, earlier: Published["artifact"]) {
+  const authenticator = yield* Authenticator
+  const stop = new AbortController()
+  const keyLives = Effect.filterOrFail(
+    authenticator.stillValid([request.caller.keyId]),
+    (valid) => valid.has(request.caller.keyId),
+    () => new Unauthorized(),
+  )
+  yield* keepAsking(Effect.asVoid(keyLives), stop)
+  const published: Published = { status: 200, artifact: yield* compareReplay(request.receive, earlier, stop) }
+  return published
+}, Effect.scoped)
 
 /**
  * Rows 3 and 4: at the same time, but for a request with a key, whose row may say that there is nothing to make room for,
@@ -143,10 +164,12 @@ const begin = Effect.fnUntraced(function* (request: PublishRequest, { claim, pro
 })
 
 /** Rows 5 and 6: every byte through the hash into the store; the row and the room are kept alive meanwhile. */
-const transfer = Effect.fnUntraced(function* (request: PublishRequest, upload: Upload) {
+const transfer = Effect.fnUntraced(function* (request: PublishRequest, { claim, proof }: Admission, upload: Upload) {
   const sink = yield* openSink(upload)
   const stop = new AbortController()
-  yield* keepAlive(upload, stop)
+  const { keyId, project } = request.caller
+  const right = { project, keyId, lineage: claim && lineageOf(claim), lease: proof }
+  yield* keepAlive(upload, right, confirmLease(request, claim), stop)
   return yield* Effect.zipLeft(receiveBody(request.receive, sink.open, stop), sink.finish)
 })
 

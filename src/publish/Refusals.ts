@@ -45,5 +45,11 @@ export class UploadStalled extends Schema.TaggedError<UploadStalled>()("UploadSt
   idleSeconds: Schema.Number,
 }) {}
 
+/** Some progress, and too little: the client sent less than `bytesPerSecond` over the last `seconds` that it was waited for. */
+export class UploadTooSlow extends Schema.TaggedError<UploadTooSlow>()("UploadTooSlow", {
+  bytesPerSecond: Schema.Number,
+  seconds: Schema.Number,
+}) {}
+
 /** The client went away before the body was whole; nobody is left to answer. */
 export class ClientGone extends Schema.TaggedError<ClientGone>()("ClientGone", {}) {}

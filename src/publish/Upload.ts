@@ -1,10 +1,12 @@
-import { Cause, Effect, Exit, Runtime, Schedule } from "effect"
+import { Cause, Effect, Exit, Fiber, Runtime, Schedule } from "effect"
 import { setTimeout as sleep } from "node:timers/promises"
+import type { LeaseInvalid, LeaseLost } from "../domain/Claim.ts"
 import type { ArtifactId, ProjectHandle } from "../domain/Ids.ts"
 import { Settings } from "../Config.ts"
 import { held } from "../Held.ts"
 import { BlobStore } from "../../services/BlobStore.ts"
-import { MetadataStore } from "../../services/MetadataStore.ts"
+import type { LeaseVerifier } from "../../services/LeaseVerifier.ts"
+import { MetadataStore, type UploadRight } from "../../services/MetadataStore.ts"
 import { QuotaCounters } from "../../services/QuotaCounters.ts"
 import { DependencyUnavailable } from "../../services/Unavailable.ts"
 import type { Fields } from "./Fields.ts"
@@ -114,28 +116,64 @@ export const openSink = traced("BlobStore.open")(function* (upload: Upload) {
 })
 
 /**
- * Renews row and reservation until the scope closes. `stop` is aborted with `UploadFenced` when a sweep has fenced the
- * upload, and with `UploadSuperseded` when a newer request with the same key has. A timer, not a fiber: most uploads are
- * over before it first fires, and it costs them nothing.
+ * Asks every 10 s until the scope closes, and aborts `stop` with the refusal that `ask` fails with. A dependency that is
+ * away ends nothing: it is asked again at the next turn. A timer, not a fiber: most uploads are over before it first
+ * fires, and it costs them nothing. One question at a time; the scope's end stops it where it stands.
  */
-export const keepAlive = Effect.fnUntraced(function* (upload: Upload, stop: AbortController) {
+export const keepAsking = Effect.fnUntraced(function* <E, R>(
+  ask: Effect.Effect<void, E | DependencyUnavailable, R>,
+  stop: AbortController,
+) {
+  const { abandonedAfterSeconds } = yield* Settings
+  const runtime = yield* Effect.runtime<R>()
+  let asking: Fiber.RuntimeFiber<void> | undefined
+  const turn = Effect.catchAll(ask, (refusal) =>
+    Effect.sync(() => {
+      if (!(refusal instanceof DependencyUnavailable)) stop.abort(refusal)
+    }),
+  )
+  const start = () => {
+    if (asking !== undefined) return
+    asking = Runtime.runFork(runtime)(turn)
+    asking.addObserver(() => {
+      asking = undefined
+    })
+  }
+  yield* held(
+    Effect.sync(() => setInterval(start, renewEvery(abandonedAfterSeconds))),
+    (timer) =>
+      Effect.suspend(() => {
+        clearInterval(timer)
+        return asking === undefined ? Effect.void : Fiber.interruptFork(asking)
+      }),
+  )
+})
+
+/**
+ * Renews row and reservation of an open upload until the scope closes. `stop` is aborted with `LeaseLost`, `LeaseInvalid`
+ * or `Unauthorized` once the claim or the API key has ended, with `UploadFenced` when a sweep has fenced the upload, and
+ * with `UploadSuperseded` when a newer request with the same key has. `confirm` asks again where the claim lives elsewhere.
+ */
+export const keepAlive = Effect.fnUntraced(function* (
+  upload: Upload,
+  right: UploadRight,
+  confirm: Effect.Effect<unknown, LeaseInvalid | LeaseLost | DependencyUnavailable, LeaseVerifier>,
+  stop: AbortController,
+) {
   const metadata = yield* MetadataStore
   const quota = yield* QuotaCounters
-  const { abandonedAfterSeconds } = yield* Settings
-  const runtime = yield* Effect.runtime()
-  // The row first: a fenced upload must not bring its reservation back. Either may be away without a loss for the
-  // other, and the next renewal is soon enough for it.
-  const renew = Effect.suspend(() =>
-    metadata.renew(upload.id, upload.reservedBytes).pipe(
+  // Row before reservation: a fenced upload must not bring its reservation back. Each of the three may be away without a
+  // loss for the others; the next turn is soon enough.
+  const renew = Effect.suspend(() => {
+    const { id, project, reservedBytes } = upload
+    return confirm.pipe(
       Effect.catchTag("DependencyUnavailable", () => Effect.void),
-      Effect.zipRight(Effect.ignore(quota.renew(upload.project, upload.id, upload.reservedBytes))),
-      Effect.catchAll((fence) => Effect.sync(() => stop.abort(fence))),
-    ),
-  )
-  yield* held(
-    Effect.sync(() => setInterval(() => Runtime.runFork(runtime)(renew), renewEvery(abandonedAfterSeconds))),
-    (timer) => Effect.sync(() => clearInterval(timer)),
-  )
+      Effect.zipRight(metadata.renew(id, reservedBytes, right)),
+      Effect.catchTag("DependencyUnavailable", () => Effect.void),
+      Effect.zipRight(Effect.ignore(quota.renew(project, id, reservedBytes))),
+    )
+  })
+  yield* keepAsking(renew, stop)
 })
 
 /**

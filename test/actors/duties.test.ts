@@ -30,7 +30,7 @@ import { removals } from "../../src/actors/Removals.ts"
 import { pruneEvents } from "../../src/actors/Pruning.ts"
 import * as Ticks from "../../src/actors/Ticks.ts"
 import type { ProjectCaller } from "../../src/domain/Principal.ts"
-import { beginUpload, callerOf, freshProject, live, publish, removeAs, requestOf } from "../suites/fixtures.ts"
+import { beginUpload, callerOf, freshProject, live, publish, removeAs, requestOf, rightOf } from "../suites/fixtures.ts"
 import { books, usage } from "../suites/quotaScene.ts"
 
 const quota = { defaultQuotaBytes: 5_000 }
@@ -100,7 +100,7 @@ layer(memory)("Duties, on the test's clock", (it) => {
         const caller = yield* newCaller
         const [silent, running] = [yield* uploading(caller), yield* uploading(caller)]
         yield* TestClock.adjust("40 seconds")
-        yield* metadata.renew(running.id, 10)
+        yield* metadata.renew(running.id, 10, rightOf(caller))
         yield* (yield* QuotaCounters).renew(caller.project, running.id, 10)
         expect(yield* swept(caller)).toBe(0)
         yield* TestClock.adjust("10 seconds")

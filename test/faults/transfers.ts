@@ -29,6 +29,8 @@ export const beginUpload = (
     readonly key?: string
     /** The file's size is stated, in `size_bytes`. */
     readonly size?: number
+    /** The body's length is stated; otherwise it is chunked. */
+    readonly contentLength?: number
   } = {},
 ): SlowUpload => {
   const boundary = `b${randomBytes(12).toString("hex")}`
@@ -40,6 +42,7 @@ export const beginUpload = (
       "x-mobius-lease-token": tenant.token,
       "content-type": `multipart/form-data; boundary=${boundary}`,
       ...(options.key !== undefined && { "idempotency-key": options.key }),
+      ...(options.contentLength !== undefined && { "content-length": String(options.contentLength) }),
     },
   })
   const answer = new Promise<Awaited<SlowUpload["answer"]>>((resolve, reject) => {

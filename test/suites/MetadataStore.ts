@@ -26,6 +26,7 @@ import {
 } from "./fixtures.ts"
 import { metadataRaces } from "./metadataRaces.ts"
 import { metadataReads } from "./metadataReads.ts"
+import { metadataRenewals } from "./metadataRenewals.ts"
 import { metadataReplays } from "./metadataReplays.ts"
 
 const newCaller = Effect.flatMap(freshProject(), (project) => callerOf(project))
@@ -203,16 +204,6 @@ export const metadataStoreSuite = (name: string, subject: SqlLayer, options: Sui
         expect(usage).toMatchObject({ usedBytes: 101, limitBytes: 101, artifactCount: 2 })
       }),
     )
-    it.effect("renewing a fenced or unknown upload is UploadFenced", () =>
-      Effect.gen(function* () {
-        const store = yield* MetadataStore
-        const { id } = yield* beginUpload(yield* newCaller)
-        yield* store.renew(id, 20)
-        yield* store.fence(id)
-        expect(yield* refusal(store.renew(id, 30))).toBe("UploadFenced")
-        expect(yield* refusal(store.renew(yield* (yield* Ids).artifact, 30))).toBe("UploadFenced")
-      }),
-    )
     it.effect("outcome tells ready, pending and gone apart", () =>
       Effect.gen(function* () {
         const store = yield* MetadataStore
@@ -274,6 +265,7 @@ export const metadataStoreSuite = (name: string, subject: SqlLayer, options: Sui
       }),
     )
     it.effect("the store answers", () => Effect.flatMap(MetadataStore, ({ ping }) => ping))
+    metadataRenewals(it)
     metadataReplays(it)
     metadataReads(it)
     if (options.concurrent === true) metadataRaces(it)

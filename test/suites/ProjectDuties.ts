@@ -4,7 +4,17 @@ import { MetadataStore } from "../../services/MetadataStore.ts"
 import { ProjectDuties } from "../../services/ProjectDuties.ts"
 import { ProjectStore } from "../../services/ProjectStore.ts"
 import type { ProjectHandle } from "../../src/domain/Ids.ts"
-import { beginUpload, callerOf, freshProject, live, publish, refusal, requestOf, type SqlLayer } from "./fixtures.ts"
+import {
+  beginUpload,
+  callerOf,
+  freshProject,
+  live,
+  publish,
+  refusal,
+  requestOf,
+  type SqlLayer,
+  rightOf,
+} from "./fixtures.ts"
 
 const newCaller = Effect.flatMap(freshProject(), (project) => callerOf(project))
 
@@ -91,7 +101,7 @@ export const projectDutiesSuite = (name: string, subject: SqlLayer) =>
         yield* store.fence(earlier.id)
         yield* beginUpload(yield* newCaller)
         yield* Effect.sleep("1600 millis")
-        yield* store.renew(renewed.id, 10)
+        yield* store.renew(renewed.id, 10, rightOf(caller))
         const own = Effect.map(duties.fenceStale(caller.project, epoch, { staleSeconds: 1.5, limit: 100 }), (found) =>
           [...found].sort((a, b) => (a.id < b.id ? -1 : 1)),
         )

@@ -13,6 +13,7 @@ import {
   type SqlLayer,
   type SuiteOptions,
   unknownHandle,
+  rightOf,
 } from "./fixtures.ts"
 
 /** The contract of services/ProjectStore, a test a sentence. */
@@ -109,7 +110,7 @@ export const projectStoreSuite = (name: string, subject: SqlLayer, options: Suit
         const one = yield* beginUpload(caller, { reservedBytes: 100 })
         const two = yield* beginUpload(caller, { reservedBytes: 200 })
         const fenced = yield* beginUpload(caller, { reservedBytes: 400 })
-        yield* metadata.renew(two.id, 250)
+        yield* metadata.renew(two.id, 250, rightOf(caller))
         yield* metadata.fence(fenced.id)
         const snapshot = yield* store.quotaSnapshot(handle)
         expect(snapshot.usage.usedBytes).toBe(40)

@@ -8,7 +8,12 @@ import { Authenticator } from "../../services/Authenticator.ts"
 import { ClaimStore } from "../../services/ClaimStore.ts"
 import { Ids } from "../../services/Ids.ts"
 import { LeaseVerifier } from "../../services/LeaseVerifier.ts"
-import { type CommitRequest, MetadataStore, type PendingUpload } from "../../services/MetadataStore.ts"
+import {
+  type CommitRequest,
+  MetadataStore,
+  type PendingUpload,
+  type UploadRight,
+} from "../../services/MetadataStore.ts"
 import type { DatabaseAge } from "../../services/DatabaseAge.ts"
 import type { Outbox } from "../../services/Outbox.ts"
 import type { ProjectDuties } from "../../services/ProjectDuties.ts"
@@ -140,6 +145,15 @@ export const requestOf = (caller: ProjectCaller, id: ArtifactId, over: Partial<C
     }
     return request
   })
+
+/** The right by which an upload of this caller goes on; lease-free unless `over` says otherwise. */
+export const rightOf = (caller: ProjectCaller, over: Partial<UploadRight> = {}): UploadRight => ({
+  project: caller.project,
+  keyId: caller.keyId,
+  lineage: undefined,
+  lease: undefined,
+  ...over,
+})
 
 /** Begins and commits in one go; lease-free unless `over` says otherwise. */
 export const publish = (caller: ProjectCaller, over: Partial<CommitRequest> = {}, begin: Partial<PendingUpload> = {}) =>

@@ -15,6 +15,7 @@ import {
   refusal,
   removeAs,
   requestOf,
+  rightOf,
   worker,
 } from "./fixtures.ts"
 
@@ -58,18 +59,18 @@ export const metadataReplays = (it: Vitest.MethodsNonLive<SqlServices, true>) =>
       const first = yield* beginUpload(caller, keyed("k"))
       const second = yield* beginUpload(caller, { ...keyed("k"), reservedBytes: 7 })
       expect(second.begun).toEqual({ _tag: "Begun", superseded: first.id })
-      expect(yield* refusal(store.renew(first.id, 10))).toBe("UploadSuperseded")
+      expect(yield* refusal(store.renew(first.id, 10, rightOf(caller)))).toBe("UploadSuperseded")
       expect(yield* refusal(store.commit(yield* requestOf(caller, first.id)))).toBe("UploadSuperseded")
       expect(yield* store.outcome(first.id)).toEqual({ _tag: "Gone" })
       expect((yield* projects.quotaSnapshot(caller.project)).reservations).toEqual([{ uploadId: second.id, bytes: 7 }])
       expect((yield* projects.get(caller.project)).pendingCount).toBe(1)
       const third = yield* beginUpload(caller, keyed("k"))
       expect(third.begun).toEqual({ _tag: "Begun", superseded: second.id })
-      yield* store.renew(third.id, 10)
+      yield* store.renew(third.id, 10, rightOf(caller))
       const { artifact } = yield* store.commit(yield* requestOf(caller, third.id))
       expect((yield* beginUpload(caller, keyed("k"))).begun).toEqual({ _tag: "Replay", artifact })
       yield* store.forget(first.id)
-      expect(yield* refusal(store.renew(first.id, 10))).toBe("UploadFenced")
+      expect(yield* refusal(store.renew(first.id, 10, rightOf(caller)))).toBe("UploadFenced")
       expect((yield* projects.get(caller.project)).usage.artifactCount).toBe(1)
     }),
   )
@@ -84,12 +85,12 @@ export const metadataReplays = (it: Vitest.MethodsNonLive<SqlServices, true>) =>
       const scope = keyed("k", claim.jobId, claim.attempt)
       const first = yield* beginUpload(caller, { ...scope, lease: present.proof })
       expect((yield* beginUpload(caller, { ...scope, lease: former.proof })).begun).toEqual({ _tag: "InProgress" })
-      yield* store.renew(first.id, 10)
+      yield* store.renew(first.id, 10, rightOf(caller))
       const second = yield* beginUpload(caller, { ...scope, lease: present.proof })
       expect(second.begun).toEqual({ _tag: "Begun", superseded: first.id })
       yield* claims.releaseJob(caller.project, claim.jobId)
       expect((yield* beginUpload(caller, { ...scope, lease: present.proof })).begun).toEqual({ _tag: "InProgress" })
-      yield* store.renew(second.id, 10)
+      yield* store.renew(second.id, 10, rightOf(caller))
     }),
   )
   it.effect("a key is scoped to project, principal, job and attempt, each", () =>

@@ -5,6 +5,7 @@ import type { FileSink, ReceiveHandlers } from "../../publish/Receive.ts"
 import { bytesReceived } from "../../telemetry/Transfers.ts"
 import { continueIfAsked } from "./EarlyAnswer.ts"
 import { makeParser } from "./MultipartParser.ts"
+import { watchPace } from "./Pace.ts"
 import { parseBoundary, type PartInfo } from "./PartHeaders.ts"
 
 /** The part that is the file; whatever else its headers say, only the name makes it so. */
@@ -61,7 +62,7 @@ const collector = (boundary: string, steps: Array<Step>) => {
 /**
  * Reads a multipart body to its very end and hands its parts on one at a time, in order. While a handler's promise is
  * open nothing is read, so that memory stays flat and a slow store slows the client. Rejects with BadRequest,
- * UploadStalled, ClientGone or what a handler threw, and leaves the socket paused; what comes then is the caller's.
+ * UploadStalled, UploadTooSlow, ClientGone or what a handler threw, and leaves the socket paused; what comes then is the caller's.
  */
 export const receiveMultipart = (req: IncomingMessage, res: ServerResponse, options: ReceiveOptions): Promise<void> =>
   new Promise((resolve, reject) => {
@@ -75,6 +76,7 @@ export const receiveMultipart = (req: IncomingMessage, res: ServerResponse, opti
       if (settled) return
       settled = true
       clearTimeout(idle)
+      pace.stop()
       req.off("data", onData).off("end", onEnd).off("error", onGone).off("close", onGone)
       options.signal.removeEventListener("abort", onAbort)
       req.pause()
@@ -107,6 +109,7 @@ export const receiveMultipart = (req: IncomingMessage, res: ServerResponse, opti
         if (waiting === undefined) continue
         busy = true
         clearTimeout(idle)
+        pace.busy()
         req.pause()
         waiting.then(goOn, fail)
         return
@@ -126,6 +129,7 @@ export const receiveMultipart = (req: IncomingMessage, res: ServerResponse, opti
       guarded(work)
       if (settled || busy || ended) return
       idle = setTimeout(onIdle, options.idleSeconds * 1000)
+      pace.waiting()
       req.resume()
     }
     const finishUp = () => {
@@ -135,6 +139,7 @@ export const receiveMultipart = (req: IncomingMessage, res: ServerResponse, opti
 
     const onData = (chunk: Buffer) => {
       idle.refresh()
+      pace.came(chunk.length)
       bytesReceived(chunk.length)
       guarded(() => {
         const bytes = parser.push(chunk)
@@ -146,6 +151,7 @@ export const receiveMultipart = (req: IncomingMessage, res: ServerResponse, opti
     const onEnd = () => {
       ended = true
       clearTimeout(idle)
+      pace.stop()
       guarded(work)
     }
     // A body that ended closes too, perhaps while its last bytes are still being stored.
@@ -155,6 +161,8 @@ export const receiveMultipart = (req: IncomingMessage, res: ServerResponse, opti
     const onAbort = () => fail(options.signal.reason)
     const onIdle = () => fail(new UploadStalled({ idleSeconds: options.idleSeconds }))
     let idle = setTimeout(onIdle, options.idleSeconds * 1000)
+    const pace = watchPace(fail)
+    pace.waiting()
 
     let parser: ReturnType<typeof collector>
     try {
