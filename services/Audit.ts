@@ -12,7 +12,7 @@ export interface StoredArtifact {
   readonly sha256: Sha256
 }
 
-/** Bytes and number of a project's ready artifacts. */
+/** What a project's ready artifacts were charged, in bytes, and their number. */
 export interface Sum {
   readonly bytes: number
   readonly count: number

@@ -132,7 +132,8 @@ export class MetadataStore extends Context.Tag("services/MetadataStore")<
     ) => Effect.Effect<void, UploadSuperseded | UploadFenced | LeaseLost | Unauthorized | DependencyUnavailable>
     /**
      * The point of truth, one transaction: own row unfenced, claim live by the database's clock and held to the end
-     * of the transaction, key still valid, size within the limit in force; then row ready, books raised, event written.
+     * of the transaction, key still valid, charge (file and metadata) within the limit in force; then row ready, books
+     * raised by the charge, event written.
      * Any refusal leaves everything as it was. Repeated after its success it answers the same. After `DependencyUnavailable` the outcome is unknown: ask `outcome`.
      */
     readonly commit: (
@@ -186,8 +187,8 @@ export class MetadataStore extends Context.Tag("services/MetadataStore")<
     /** Newest first by (createdAt, id); deleted ones by the same order. */
     readonly list: (caller: ProjectCaller, filter: ListFilter) => Effect.Effect<Page, BadCursor | DependencyUnavailable>
     /**
-     * One transaction: row to tombstone, books lowered, removal queued, event written. Repeats find the tombstone and
-     * change nothing. `PermissionDenied` when the caller sees it and may not delete it.
+     * One transaction: row to tombstone, which keeps no metadata, books lowered by what the artifact was charged, removal
+     * queued, event written. Repeats find the tombstone and change nothing. `PermissionDenied` when the caller sees it and may not delete it.
      */
     readonly remove: (
       caller: ProjectCaller,

@@ -7,12 +7,12 @@ export const layer = Layer.effect(
   Audit,
   Effect.map(MemoryDatabase, (state) => {
     const readyRows = () =>
-      [...state.artifacts.values()].flatMap(({ artifact, state: now, upload }) =>
-        now === "ready" && artifact !== undefined ? [{ artifact, blobKey: upload.blobKey }] : [],
+      [...state.artifacts.values()].flatMap(({ artifact, chargedBytes, state: now, upload }) =>
+        now === "ready" && artifact !== undefined ? [{ artifact, chargedBytes, blobKey: upload.blobKey }] : [],
       )
     const sumOf = (project: string) => {
       const own = readyRows().filter(({ artifact }) => artifact.project === project)
-      return { bytes: own.reduce((sum, { artifact }) => sum + artifact.size, 0), count: own.length }
+      return { bytes: own.reduce((sum, { chargedBytes }) => sum + chargedBytes, 0), count: own.length }
     }
     return Audit.of({
       ready: (after = "", limit) =>

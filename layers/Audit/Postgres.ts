@@ -59,7 +59,7 @@ const make = Effect.gen(function* () {
             select handle, used_bytes, artifact_count from projects
             where handle > ${after ?? ""}::text order by handle limit ${limit}::integer) as p,
             lateral (
-              select sum(a.size) as bytes, count(*) as items from artifacts as a
+              select sum(coalesce(a.charged_bytes, a.size)) as bytes, count(*) as items from artifacts as a
               where a.project = p.handle and a.state = 'ready') as own
           order by p.handle`
         return (yield* decodeUsage(rows)).map((row) => ({

@@ -9,7 +9,7 @@ import {
   type UploadRight,
   UploadSuperseded,
 } from "../../services/MetadataStore.ts"
-import { Artifact, ArtifactNotFound, PermissionDenied } from "../../src/domain/Artifact.ts"
+import { Artifact, ArtifactNotFound, chargeOf, PermissionDenied } from "../../src/domain/Artifact.ts"
 import { LeaseLost } from "../../src/domain/Claim.ts"
 import type { ArtifactId, EventId } from "../../src/domain/Ids.ts"
 import { type Principal, samePrincipal } from "../../src/domain/Principal.ts"
@@ -138,6 +138,7 @@ export const layer = (options: { readonly defaultQuotaBytes: number }) =>
                 reservedBytes: upload.reservedBytes,
                 renewedAt: now,
                 artifact: undefined,
+                chargedBytes: 0,
               })
               return { _tag: "Begun", superseded: holder?.upload.id }
             }),
@@ -162,7 +163,7 @@ export const layer = (options: { readonly defaultQuotaBytes: number }) =>
         ),
         commit: traced("MetadataStore.commit")((request) =>
           atomically((now) => {
-            const { id, lease, lineage, size } = request
+            const { id, lease, lineage } = request
             const row = state.artifacts.get(id)
             const project = state.projects.get(request.project)
             const mine = row?.upload.project === request.project
@@ -173,15 +174,17 @@ export const layer = (options: { readonly defaultQuotaBytes: number }) =>
             if (!leaseHolds(state, request, row.upload.createdBy, now)) return leaseLost(lineage)
             if (!keyHolds(state, request, now)) return new Unauthorized()
             const { limitBytes, usedBytes } = usageOf(project, options.defaultQuotaBytes)
-            if (usedBytes + size > limitBytes)
-              return new QuotaExceeded({ limitBytes, usedBytes, reservedBytes: 0, requestedBytes: size })
+            const charge = chargeOf(request)
+            if (usedBytes + charge > limitBytes)
+              return new QuotaExceeded({ limitBytes, usedBytes, reservedBytes: 0, requestedBytes: charge })
             if (lease?._tag === "Introspected" && lineage !== undefined)
               state.attempts.set(jobKey(request.project, lineage.jobId), lineage.attempt)
             const artifact = committed(row, request, now)
             row.state = "ready"
             row.artifact = artifact
             row.reservedBytes = 0
-            project.usedBytes += size
+            row.chargedBytes = charge
+            project.usedBytes += charge
             project.artifactCount++
             project.version++
             write(request.eventId, "artifact.created", artifact, now)
@@ -258,10 +261,11 @@ export const layer = (options: { readonly defaultQuotaBytes: number }) =>
               const waiting = state.removals.has(blobKey) ? blobKey : undefined
               return Effect.succeed({ artifact: row.artifact, blobKey: waiting, usage: undefined })
             }
-            const artifact = new Artifact({ ...row.artifact, deletion: { at: instant(now), by: caller.principal } })
+            const deletion = { at: instant(now), by: caller.principal }
+            const artifact = new Artifact({ ...row.artifact, metadata: {}, deletion })
             row.state = "deleted"
             row.artifact = artifact
-            project.usedBytes -= artifact.size
+            project.usedBytes -= row.chargedBytes
             project.artifactCount--
             project.version++
             state.removals.set(blobKey, { attempt: 0, dueAt: now })

@@ -3,7 +3,7 @@ import * as SqlError from "@effect/sql/SqlError"
 import { Clock, DateTime, Effect } from "effect"
 import { Unauthorized } from "../../services/Authenticator.ts"
 import { type CommitRequest, UploadFenced, UploadSuperseded } from "../../services/MetadataStore.ts"
-import { Artifact } from "../../src/domain/Artifact.ts"
+import { Artifact, chargeOf } from "../../src/domain/Artifact.ts"
 import { LeaseLost } from "../../src/domain/Claim.ts"
 import type { ExternalId } from "../../src/domain/Ids.ts"
 import { Principal } from "../../src/domain/Principal.ts"
@@ -214,7 +214,7 @@ export const makeCommit = (defaultQuotaBytes: number) =>
               limitBytes: answer.limit,
               usedBytes: answer.used,
               reservedBytes: answer.reserved,
-              requestedBytes: request.size,
+              requestedBytes: chargeOf(request),
             })
         }
       },

@@ -43,6 +43,8 @@ export interface ArtifactRow {
   renewedAt: number
   /** From ready on. */
   artifact: Artifact | undefined
+  /** What the project was charged at the commit; 0 before it. */
+  chargedBytes: number
 }
 
 export interface EventRow {

@@ -22,6 +22,8 @@ export const migrations: ReadonlyArray<Migration> = [
     kind: "transaction",
     statements: [sqlFile("0002_events_without_metadata.sql")],
   },
+  { id: 3, name: "charged_metadata", kind: "transaction", statements: [sqlFile("0003_charged_metadata.sql")] },
+  { id: 4, name: "bare_tombstones", kind: "backfill", batch: sqlFile("0004_bare_tombstones.sql") },
 ]
 
 /** The database's schema is older than this program. */

@@ -10,6 +10,16 @@ export const Metadata = Schema.declare(
   { identifier: "Metadata", jsonSchema: { type: "object", additionalProperties: true } },
 )
 
+/** What metadata is charged, in bytes: the JSON as it is kept; an empty object nothing. */
+export const metadataBytes = (metadata: Metadata): number => {
+  const kept = JSON.stringify(metadata)
+  return kept === "{}" ? 0 : Buffer.byteLength(kept)
+}
+
+/** What a project is charged for an artifact, in bytes: its file and its metadata. */
+export const chargeOf = ({ metadata, size }: { readonly metadata: Metadata; readonly size: number }): number =>
+  size + metadataBytes(metadata)
+
 /** Where an artifact comes from, as its claim said; absent altogether for lease-free uploads. */
 export class Lineage extends Schema.Class<Lineage>("Lineage")({
   runId: Schema.optional(ExternalId),

@@ -1,4 +1,4 @@
-import type { Metadata } from "../domain/Artifact.ts"
+import { type Metadata, metadataBytes } from "../domain/Artifact.ts"
 import { isArtifactName } from "../domain/ArtifactName.ts"
 import { isTooDeep, maxJsonDepth } from "../domain/Json.ts"
 import { isMediaType } from "../domain/MediaType.ts"
@@ -11,6 +11,8 @@ export interface Fields {
   size?: number
   sha256?: string
   metadata?: Metadata
+  /** What the metadata is charged, in bytes. */
+  metadataBytes?: number
 }
 
 const maxMetadataBytes = 64 * 1024
@@ -48,6 +50,10 @@ const parseMetadata = (value: Uint8Array): Metadata => {
   const canonical = JSON.stringify(parsed)
   if (canonical.includes("\\u0000") || /\\ud[89a-f][0-9a-f]{2}/i.test(canonical))
     throw new BadRequest({ message: 'The part "metadata" contains a NUL character or a lone surrogate.' })
+  if (Buffer.byteLength(canonical) > maxMetadataBytes)
+    throw new BadRequest({
+      message: `The part "metadata" is larger than ${maxMetadataBytes} bytes as it is kept, with numbers such as 1e20 written out.`,
+    })
   return parsed as Metadata
 }
 
@@ -87,6 +93,7 @@ export const acceptField = (fields: Fields, name: string, value: Uint8Array): vo
     }
     case "metadata":
       fields.metadata = parseMetadata(value)
+      fields.metadataBytes = metadataBytes(fields.metadata)
       return
     default:
       throw namesLineage(name)

@@ -1,5 +1,4 @@
 import { Cause, Effect, Exit, Fiber, Runtime, Schedule } from "effect"
-import { setTimeout as sleep } from "node:timers/promises"
 import type { LeaseInvalid, LeaseLost } from "../domain/Claim.ts"
 import type { ArtifactId, ProjectHandle } from "../domain/Ids.ts"
 import { Settings } from "../Config.ts"
@@ -37,16 +36,16 @@ export const firstRequest = (contentLength: number | undefined, maxBytes: number
   want: contentLength === undefined ? minimalStep : Math.min(contentLength, maxBytes),
 })
 
-/** How often a growing upload asks for room, and how long it waits in between at the most. */
+/** How often a growing upload asks for room, and how long it waits in between: up to 0.3 s. */
 const growthTurns = 4
-const growthPauseMillis = 300
+const growthPauses = Schedule.jitteredWith(Schedule.spaced("300 millis"), { min: 0, max: 1 })
 
 /** Grows with the upload, so that a file of any size takes few steps and a small project is not emptied by one. */
 const stepFor = (received: number) => Math.min(maximalStep, Math.max(minimalStep, received >> 3))
 
 /**
- * The way of the bytes: into the blob store, never past what is reserved. The reservation grows in steps; the step that
- * the project has no room for ends the upload.
+ * The way of the bytes: into the blob store, never past what is reserved for the file and its metadata. The reservation
+ * grows in steps; the step that the project has no room for ends the upload.
  */
 export const openSink = traced("BlobStore.open")(function* (upload: Upload) {
   const { maxArtifactBytes } = yield* Settings
@@ -55,31 +54,28 @@ export const openSink = traced("BlobStore.open")(function* (upload: Upload) {
   const runtime = yield* Effect.runtime()
   const writer = yield* blobs.open(upload.blobKey, {})
   let received = 0
-  let opened = false
-  let ended = false
-  yield* held(Effect.void, () =>
-    Effect.sync(() => {
-      ended = true
-    }),
-  )
+  let told: Readonly<Fields> | undefined
+  const end = new AbortController()
+  yield* held(Effect.void, () => Effect.sync(() => end.abort()))
+
+  /** What the artifact will be charged when the file has so many bytes, as far as its metadata came already. */
+  const chargeAt = (size: number) => size + (told?.metadataBytes ?? 0)
 
   /** Asks again a few times while only what others hold reserved is in the way: uploads that are refused give it back. */
-  const grow = async (need: number, want: number) => {
-    for (let turn = 1; ; turn++) {
-      const extend = quota.extend(upload.project, upload.id, { need, want })
-      const exit = await Runtime.runPromiseExit(runtime)(Effect.either(extend))
-      if (Exit.isFailure(exit)) throw exit.cause
-      const { value: answer } = exit
-      if (answer._tag === "Right") {
-        upload.reservedBytes = answer.right
-        return
-      }
-      const refusal = answer.left
-      const fitsAlone = refusal._tag === "QuotaExceeded" && refusal.usedBytes + need <= refusal.limitBytes
-      if (!fitsAlone || turn === growthTurns) throw refusal
-      await sleep(Math.random() * growthPauseMillis)
-      if (ended) throw refusal
-    }
+  const grow = (need: number, want: number) =>
+    Effect.retry(
+      Effect.map(quota.extend(upload.project, upload.id, { need, want }), (bytes) => {
+        upload.reservedBytes = bytes
+      }),
+      {
+        while: (refusal) => refusal._tag === "QuotaExceeded" && refusal.usedBytes + need <= refusal.limitBytes,
+        schedule: Schedule.intersect(growthPauses, Schedule.recurs(growthTurns - 1)),
+      },
+    )
+  const growing = async (need: number, want: number) => {
+    const exit = await Runtime.runPromiseExit(runtime)(Effect.either(grow(need, want)), { signal: end.signal })
+    if (Exit.isFailure(exit)) throw exit.cause
+    if (exit.value._tag === "Left") throw exit.value.left
   }
 
   const store = (chunk: Uint8Array): Promise<void> | undefined => {
@@ -92,26 +88,30 @@ export const openSink = traced("BlobStore.open")(function* (upload: Upload) {
   }
 
   const open = async (fields: Readonly<Fields>): Promise<FileSink> => {
+    told = fields
     if (fields.size !== undefined) {
       if (fields.size > maxArtifactBytes) throw new PayloadTooLarge({ limitBytes: maxArtifactBytes })
-      if (fields.size > upload.reservedBytes) await grow(fields.size, fields.size)
+      const stated = chargeAt(fields.size)
+      if (stated > upload.reservedBytes) await growing(stated, stated)
     }
-    opened = true
     return {
       write: (chunk) => {
         received += chunk.length
         if (received > maxArtifactBytes) throw new PayloadTooLarge({ limitBytes: maxArtifactBytes })
-        if (received <= upload.reservedBytes) return store(chunk)
-        const want = Math.min(received + stepFor(received), maxArtifactBytes)
-        return grow(received, want).then(() => store(chunk))
+        const need = chargeAt(received)
+        if (need <= upload.reservedBytes) return store(chunk)
+        const want = chargeAt(Math.min(received + stepFor(received), maxArtifactBytes))
+        return growing(need, want).then(() => store(chunk))
       },
     }
   }
 
-  /** Resolves once the object is durable. */
-  const finish = Effect.suspend((): Effect.Effect<void, DependencyUnavailable | BadRequest> =>
-    opened ? writer.finish : new BadRequest({ message: 'The body has no part "file".' }),
-  )
+  /** Reserves what metadata that came after the file needs; resolves once the object is durable. */
+  const finish = Effect.suspend((): Effect.Effect<void, BadRequest | Effect.Effect.Error<ReturnType<typeof grow>>> => {
+    if (told === undefined) return new BadRequest({ message: 'The body has no part "file".' })
+    const need = chargeAt(received)
+    return need <= upload.reservedBytes ? writer.finish : Effect.zipRight(grow(need, need), writer.finish)
+  })
   return { open, finish }
 })
 

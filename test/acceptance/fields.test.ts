@@ -92,6 +92,15 @@ describe("publishing: rules of the parts", () => {
     },
   )
 
+  it("refuses metadata that is larger than 64 KiB as it is kept, though smaller as it was sent", async () => {
+    const json = (count: number) => `{"a":[${Array.from({ length: count }, () => "1e20").join(",")}]}`
+    const parts = (count: number) => [field("name", "d"), field("metadata", json(count)), filePart(content)]
+    expectRefusal(await scene.postParts(parts(3000)), 400, "bad_request")
+    await scene.expectUntouched()
+    const { metadata } = expectStatus(await accepting.postParts(parts(2900)), 201).json
+    expect(metadata.a).toHaveLength(2900)
+  })
+
   const lineage = [
     "run_id",
     "step_id",

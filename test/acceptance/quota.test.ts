@@ -215,10 +215,46 @@ describe("the quota", () => {
     })
   })
 
-  it("of 0 bytes takes empty files only", async () => {
+  it("of 0 bytes takes empty files without metadata only", async () => {
     const scene = await Scene.open(0)
     expectFull(await scene.post(bodyOf(1)), 0, 0)
+    const metadata = field("metadata", JSON.stringify({ a: "x".repeat(60_000) }))
+    const name = field("name", "empty.bin")
+    for (const parts of [
+      [name, metadata, filePart("")],
+      [name, filePart(""), metadata],
+    ])
+      for (const chunked of [true, false])
+        expect(expectFull(await scene.postParts(parts, { chunked }), 0, 0).requested).toBe(60_008)
+    await scene.expectUntouched()
     expectStatus(await scene.post(bodyOf(0)), 201)
+    expectStatus(await scene.postParts([name, field("metadata", "{}"), filePart("")]), 201)
+  })
+
+  it("is charged for metadata as it is kept, until the artifact is deleted", async () => {
+    const scene = await Scene.open()
+    const parts = [field("name", "a.bin"), filePart("12345"), field("metadata", '{ "n" : 1e20, "u": "\\u00fc" }')]
+    const made = expectStatus(await scene.postParts(parts), 201).json
+    const used = 5 + Buffer.byteLength('{"n":100000000000000000000,"u":"ü"}')
+    expect(await scene.books()).toMatchObject({ used, reserved: 0 })
+    expect(await scene.quota()).toMatchObject({ used_bytes: used, artifact_count: 1 })
+    expectStatus(await scene.remove(made.id), 204)
+    expect(await scene.books()).toMatchObject({ used: 0, reserved: 0 })
+    const tombstone = expectStatus(await scene.get(`/${made.id}?include=deleted`), 200).json
+    expect(tombstone).toMatchObject({ id: made.id, size: 5, metadata: {} })
+  })
+
+  it("refuses metadata that the file left no room for, wherever it stands", async () => {
+    const scene = await Scene.open(1000)
+    const metadata = field("metadata", JSON.stringify({ a: "x".repeat(200) }))
+    const [name, bytes] = [field("name", "a.bin"), filePart(Buffer.alloc(800))]
+    for (const parts of [
+      [metadata, name, bytes],
+      [name, bytes, metadata],
+    ])
+      expectFull(await scene.postParts(parts, { chunked: true }), 1000, 0)
+    await scene.expectUntouched()
+    expectStatus(await scene.postParts([name, bytes]), 201)
   })
 
   it("is each project's own", async () => {

@@ -92,7 +92,7 @@ const checkViews = async (target: Target, model: Model, ready: ReadonlyArray<Row
         .join(),
     `the list of ${project} shows ${listed.length} of ${ready.length} artifacts`,
   )
-  const used = ready.reduce((sum, row) => sum + Number(row.size), 0)
+  const used = ready.reduce((sum, row) => sum + Number(row.charged_bytes ?? row.size), 0)
   const { body } = await call(`${target.baseUrl}/v1/admin/projects/${project}`, target.adminKey)
   say(body.used_bytes === used, `the counters say ${body.used_bytes} bytes are used, the rows ${used}`)
   say(body.reserved_bytes === 0, `${body.reserved_bytes} bytes are still reserved`)
@@ -125,7 +125,7 @@ const audit = async (target: Target, insides: Insides, models: ReadonlyArray<Mod
     say(bare.length === 0, `${bare.length} ready artifacts without an object, among them ${bare[0]}`)
     const wrongBooks = await db.query(`
       select handle from projects left join artifacts on project = handle and state = 'ready'
-      group by handle having used_bytes <> coalesce(sum(size), 0) or artifact_count <> count(id)`)
+      group by handle having used_bytes <> coalesce(sum(coalesce(charged_bytes, size)), 0) or artifact_count <> count(id)`)
     say(wrongBooks.rows.length === 0, `the books of ${wrongBooks.rows.length} projects are not the sum of their rows`)
 
     for (const model of models) {

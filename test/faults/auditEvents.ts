@@ -7,6 +7,8 @@ export interface Row {
   readonly state: string
   readonly name: string
   readonly size: string
+  /** Null: the size alone, charged by release 1.0.0. */
+  readonly charged_bytes: string | null
   readonly sha256: string
   readonly blob_key: string
   readonly run_id: string

@@ -58,9 +58,10 @@ export const quotaStory = async (
       const [{ status, body }, counters, rows] = await Promise.all([
         call(view, adminKey),
         redis.hmget(`quota:{${tenant.project}}`, "used", "reserved"),
-        db.query("select coalesce(sum(size), 0) as ready from artifacts where project = $1 and state = 'ready'", [
-          tenant.project,
-        ]),
+        db.query(
+          "select coalesce(sum(coalesce(charged_bytes, size)), 0) as ready from artifacts where project = $1 and state = 'ready'",
+          [tenant.project],
+        ),
       ])
       samples++
       const viewed = status === 200 ? body.used_bytes + body.reserved_bytes : 0

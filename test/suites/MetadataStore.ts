@@ -5,6 +5,7 @@ import { ClaimStore } from "../../services/ClaimStore.ts"
 import { Ids } from "../../services/Ids.ts"
 import { MetadataStore } from "../../services/MetadataStore.ts"
 import { ProjectStore } from "../../services/ProjectStore.ts"
+import { chargeOf } from "../../src/domain/Artifact.ts"
 import {
   beginUpload,
   blobKeyOf,
@@ -24,6 +25,7 @@ import {
   unknownHandle,
   worker,
 } from "./fixtures.ts"
+import { metadataCharges } from "./metadataCharges.ts"
 import { metadataRaces } from "./metadataRaces.ts"
 import { metadataReads } from "./metadataReads.ts"
 import { metadataRenewals } from "./metadataRenewals.ts"
@@ -77,7 +79,7 @@ export const metadataStoreSuite = (name: string, subject: SqlLayer, options: Sui
         })
         expect(artifact.deletion).toBeUndefined()
         expect(Math.abs(DateTime.distance(yield* DateTime.now, artifact.createdAt))).toBeLessThan(5_000)
-        expect(usage).toMatchObject({ usedBytes: 12_345, artifactCount: 1 })
+        expect(usage).toMatchObject({ usedBytes: chargeOf(given), artifactCount: 1 })
         expect(yield* store.find(caller, artifact.id, { includeDeleted: false })).toEqual(artifact)
         const found = { artifact, blobKey: blobKeyOf(caller.project, artifact.id) }
         expect(yield* store.findContent(caller, artifact.id)).toEqual(found)
@@ -266,6 +268,7 @@ export const metadataStoreSuite = (name: string, subject: SqlLayer, options: Sui
     )
     it.effect("the store answers", () => Effect.flatMap(MetadataStore, ({ ping }) => ping))
     metadataRenewals(it)
+    metadataCharges(it)
     metadataReplays(it)
     metadataReads(it)
     if (options.concurrent === true) metadataRaces(it)

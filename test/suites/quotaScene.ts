@@ -39,6 +39,7 @@ export const pendingUpload = (project: ProjectHandle, bytes: number) =>
       reservedBytes: bytes,
       renewedAt: 0,
       artifact: undefined,
+      chargedBytes: 0,
     })
     return id
   })
