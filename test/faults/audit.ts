@@ -61,6 +61,10 @@ const checkFacts = (model: Model, rows: ReadonlyArray<Row>, { say }: Findings): 
       [row.visibility, claim.visibility],
     ]
     for (const [is, was] of agreed) say(is === was, `${fact.id} was acknowledged with ${was} and has ${is}`)
+    if (row.state === "deleted") say(row.metadata === "{}", `the tombstone ${fact.id} keeps metadata`)
+    const kept = row.metadata === "{}" ? 0 : Buffer.byteLength(row.metadata)
+    if (row.state === "ready" && row.charged_bytes !== null)
+      say(Number(row.charged_bytes) === fact.size + kept, `${fact.id} was charged ${row.charged_bytes} bytes`)
   }
   const named = Map.groupBy(rows, ({ name }) => name)
   for (const [name, found] of named) {

@@ -7,6 +7,7 @@ export interface Row {
   readonly state: string
   readonly name: string
   readonly size: string
+  readonly metadata: string
   /** Null: the size alone, charged by release 1.0.0. */
   readonly charged_bytes: string | null
   readonly sha256: string
