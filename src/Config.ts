@@ -10,6 +10,7 @@ import {
   Option,
   type Redacted,
 } from "effect"
+import { defaultDataDir } from "./config/dataDir.ts"
 import { misspelt } from "./config/misspelt.ts"
 import * as Parse from "./config/parse.ts"
 
@@ -206,7 +207,7 @@ const settings = Config.all({
   host: text("HOST", "127.0.0.1"),
   port: integer("PORT", 8080, 0, 65_535),
   publicUrl: httpUrl("PUBLIC_URL"),
-  dataDir: text("DATA_DIR", ".data"),
+  dataDir: text("DATA_DIR", defaultDataDir),
   production,
   databasePoolSize: integer("DATABASE_POOL_SIZE", 10, 2, 200),
   runner,

@@ -1,27 +1,30 @@
-import { mkdirSync } from "node:fs"
 import { open } from "node:fs/promises"
 import { join } from "node:path"
 import { Effect, Layer, Schema } from "effect"
 import { tryLock } from "fs-native-extensions"
+import { makeOwn } from "../../src/config/dataDir.ts"
+import { checkDataDir, closeDataDir } from "./DataDir.ts"
 
 /** The folder belongs to another process, or cannot be used at all. One clear sentence. */
 export class DataDirInUse extends Schema.TaggedError<DataDirInUse>()("DataDirInUse", { message: Schema.String }) {}
 
 /**
  * Holds `dataDir` for this process: an exclusive lock of the operating system, which drops it when the process dies,
- * however it dies.
+ * however it dies. The folder is made when it is not there, refused when others could have changed what is in it, and
+ * closed to everybody else.
  */
 export const layer = (options: { readonly dataDir: string }) =>
   Layer.scopedDiscard(
     Effect.acquireRelease(
-      Effect.tryPromise({
-        try: async () => {
-          mkdirSync(options.dataDir, { recursive: true })
-          return open(join(options.dataDir, "lock"), "a+", 0o600)
-        },
-        catch: () =>
-          new DataDirInUse({ message: `DATA_DIR "${options.dataDir}" cannot be written: check its permissions.` }),
-      }).pipe(
+      Effect.try(() => makeOwn(options.dataDir)).pipe(
+        Effect.zipRight(checkDataDir(options.dataDir, "own")),
+        Effect.zipRight(closeDataDir(options.dataDir)),
+        Effect.zipRight(Effect.tryPromise(() => open(join(options.dataDir, "lock"), "a+", 0o600))),
+        Effect.catchTag(
+          "UnknownException",
+          () =>
+            new DataDirInUse({ message: `DATA_DIR "${options.dataDir}" cannot be written: check its permissions.` }),
+        ),
         Effect.tap((file) =>
           tryLock(file.fd)
             ? Effect.void

@@ -19,7 +19,7 @@ const make = (dataDir: string | undefined) =>
       Effect.tryPromise({
         try: async () => {
           if (dataDir === undefined) return PGlite.create({ parsers })
-          mkdirSync(dataDir, { recursive: true })
+          mkdirSync(dataDir, { recursive: true, mode: 0o700 })
           return PGlite.create({ dataDir, parsers })
         },
         catch: (cause) => new SqlError({ cause, message: "Failed to open the embedded database" }),

@@ -5,6 +5,7 @@ import { QuotaCounters } from "../../services/QuotaCounters.ts"
 import type { SettingsShape } from "../../src/Config.ts"
 import { SchemaRelease } from "../../src/Lifecycle.ts"
 import { observe } from "../../src/telemetry/Dependencies.ts"
+import * as DataDir from "../clients/DataDir.ts"
 import * as Postgres from "../clients/Postgres.ts"
 import { checkServer } from "../clients/ServerChecks.ts"
 import * as Redis from "../clients/Redis.ts"
@@ -42,6 +43,8 @@ export const layer = (
     Layer.provideMerge(database(settings)),
     Layer.provideMerge(Layer.service(SchemaRelease)),
     Layer.provide(Layer.merge(postgres, redis)),
+    // Before anything that may have to be waited for.
+    Layer.provide(settings.s3 === undefined ? DataDir.store(settings) : Layer.empty),
   )
 }
 

@@ -31,6 +31,9 @@ export interface ProductNode {
 
 const here = resolve(import.meta.dirname, "../..")
 
+/** Compiled code for all nodes of all tests: each has a DATA_DIR of its own, where it would find none. */
+const compileCache = resolve(here, "node_modules/.cache/compiled")
+
 /** What follows `node` in the command that users run. */
 const startArguments = (root: string): ReadonlyArray<string> =>
   JSON.parse(readFileSync(resolve(root, "package.json"), "utf8"))
@@ -45,6 +48,7 @@ export const startNode = async (options: NodeOptions): Promise<ProductNode> => {
     HOME: process.env["HOME"] ?? "",
     HOST: "127.0.0.1",
     METRICS_PORT: "0",
+    NODE_COMPILE_CACHE: compileCache,
     ...options.env,
     PORT: port,
   }

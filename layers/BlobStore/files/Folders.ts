@@ -13,9 +13,12 @@ export const syncFolder = async (folder: string): Promise<void> => {
   }
 }
 
+/** The store's folders are not for other users of the machine; their group may read them, to make copies say. */
+const folderMode = 0o750
+
 /** Makes a folder and its parents, each durable in the folder above it. */
 export const makeFolder = async (folder: string): Promise<void> => {
-  const first = await mkdir(folder, { recursive: true })
+  const first = await mkdir(folder, { recursive: true, mode: folderMode })
   if (first === undefined) return
   for (let made = folder; made.length >= first.length; made = dirname(made)) await syncFolder(dirname(made))
 }
@@ -86,7 +89,7 @@ export class Folders {
     const folders = new Folders(root)
     for (let index = 0; index < spread; index++) {
       const path = join(root, index.toString(16).padStart(2, "0"))
-      await mkdir(path).catch((error: NodeJS.ErrnoException) => {
+      await mkdir(path, folderMode).catch((error: NodeJS.ErrnoException) => {
         if (error.code !== "EEXIST") throw error
       })
       folders.#folders.set(path, new Folder(path))
