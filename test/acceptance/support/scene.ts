@@ -173,6 +173,12 @@ export class Scene {
     return { limit: answer.limit_bytes, used: answer.used_bytes, reserved: answer.reserved_bytes }
   }
 
+  /** Ready artifacts of the project, as the administrator sees them. */
+  async artifactCount(): Promise<number> {
+    const answer = await api(target.adminKey, "GET", `/v1/admin/projects/${this.handle}`)
+    return expectStatus(answer, 200).json.artifact_count
+  }
+
   /** Nothing was left behind: nothing listed, nothing used, nothing reserved. */
   async expectUntouched(): Promise<void> {
     expect(await this.list("", this.editor.key)).toEqual([])
