@@ -30,8 +30,10 @@ describe("the Dockerfile", () => {
     expect(final.some(({ name }) => name === "ENTRYPOINT")).toBe(false)
   })
 
-  it("is based on the Node that the tests run on", () => {
-    expect(instruction(dependencies, "ARG")).toBe(`BASE=node:${manifest.devDependencies.node}-bookworm-slim`)
+  it("is based on the Node that the tests run on, by digest", () => {
+    const [base, digest] = instruction(dependencies, "ARG").split("@")
+    expect(base).toBe(`BASE=node:${manifest.devDependencies.node}-bookworm-slim`)
+    expect(digest).toMatch(/^sha256:[0-9a-f]{64}$/)
     expect([dependencies, final].map((stage) => instruction(stage, "FROM"))).toEqual([
       "${BASE} AS dependencies",
       "${BASE}",
