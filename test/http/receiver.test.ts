@@ -91,6 +91,40 @@ describe("the receiver takes", () => {
   })
 })
 
+describe("a body in chunks of one byte", () => {
+  it("is searched once for the end of its headers, however long they are", () => {
+    const pad = `X-Pad: ${"a".repeat(3900)}\r\n`
+    const body = Buffer.from(Array.from({ length: 6 }, (_, n) => part(`p${n}`, "x", pad)).join("") + end)
+    let searchedBytes = 0
+    const { indexOf } = Buffer.prototype
+    Buffer.prototype.indexOf = function (this: Buffer, value: any, from?: any, encoding?: any) {
+      if (value === "\r\n\r\n") searchedBytes += this.length - Number(from ?? 0)
+      return indexOf.call(this, value, from, encoding)
+    } as never
+    try {
+      const seen: Array<string> = []
+      const parser = makeParser("b", { begin: ({ name }) => void seen.push(name), data: () => {}, end: () => {} })
+      for (let at = 0; at < body.length; at++) parser.push(body.subarray(at, at + 1))
+      expect(seen).toEqual(["p0", "p1", "p2", "p3", "p4", "p5"])
+    } finally {
+      Buffer.prototype.indexOf = indexOf
+    }
+    expect(searchedBytes).toBeLessThan(body.length * 8)
+  })
+
+  it("is parsed by the turn of the event loop, and not by the byte", () =>
+    withReceiver(async (port, outcomes) => {
+      const body = part("name", "x", `X-Pad: ${"a".repeat(3900)}\r\n`) + filePart("y".repeat(60_000)) + end
+      const answer = await raw(port, (socket) => {
+        const chunks = [...body].map((byte) => `1\r\n${byte}\r\n`).join("")
+        socket.write(`${head("chunked")}${chunks}0\r\n\r\n`)
+      })
+      expect(answer).toMatch(/^HTTP\/1.1 200/)
+      expect(outcomes[0]?.file?.size).toBe(60_000)
+      expect(outcomes[0]?.writes).toBeLessThan(600)
+    }))
+})
+
 const badDisposition = (value: string) => `--b\r\nContent-Disposition: ${value}\r\n\r\nx\r\n${end}`
 
 const hostile: ReadonlyArray<readonly [string, string]> = [

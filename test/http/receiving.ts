@@ -10,6 +10,8 @@ interface Outcome {
   readonly fields: Map<string, string>
   file: { type: string | undefined; size: number; sha256: string } | undefined
   error: { readonly _tag?: string; readonly message?: string } | undefined
+  /** How many pieces of the file the sink was given. */
+  writes: number
   /** Those of the file's chunks. */
   readonly buffers: Array<ArrayBuffer>
 }
@@ -22,7 +24,7 @@ export const withReceiver = async <A>(
   const outcomes: Array<Outcome> = []
   const server = makeServer()
   server.on("request", (req, res) => {
-    const outcome: Outcome = { fields: new Map(), file: undefined, error: undefined, buffers: [] }
+    const outcome: Outcome = { fields: new Map(), file: undefined, error: undefined, writes: 0, buffers: [] }
     const hash = createHash("sha256")
     let file = { type: undefined as string | undefined, size: 0 }
     let seen = false
@@ -42,6 +44,7 @@ export const withReceiver = async <A>(
         return {
           write: (chunk) => {
             file.size += chunk.length
+            outcome.writes++
             // Smaller ones may be views of a pool's buffer.
             if (chunk.length >= 8192) outcome.buffers.push(chunk.buffer as ArrayBuffer)
             if (options.slowSinkMillis === undefined) return void hash.update(chunk)

@@ -18,13 +18,15 @@ export interface MultipartParser {
   readonly complete: () => boolean
 }
 
-const maxHeaderBytes = 16 * 1024
+/** Of one part: a name, a filename and a type take a few hundred bytes. */
+const maxHeaderBytes = 4 * 1024
 const maxPaddingBytes = 128
 const maxOutsideBytes = 64 * 1024
 const maxParts = 32
 
 const CR = 13
 const empty = Buffer.alloc(0)
+const blankLine = "\r\n\r\n"
 
 const malformed = (what: string) => new BadRequest({ message: `The multipart body is malformed: ${what}.` })
 
@@ -35,8 +37,10 @@ const malformed = (what: string) => new BadRequest({ message: `The multipart bod
 export const makeParser = (boundary: string, events: PartEvents): MultipartParser => {
   const delimiter = Buffer.from(`\r\n--${boundary}`, "latin1")
   let state: "preamble" | "delimited" | "headers" | "body" | "epilogue" = "preamble"
-  // The first delimiter needs no line end before it.
+  // Bytes that wait for more. The first delimiter needs no line end before it.
   let rest: Buffer = Buffer.from("\r\n")
+  /** How many bytes of `rest` were searched for the end of a header block, in vain. */
+  let searched = 0
   let outside = 0
   let parts = 0
 
@@ -81,12 +85,14 @@ export const makeParser = (boundary: string, events: PartEvents): MultipartParse
       return cursor + 2
     },
     headers: (bytes: Buffer, at: number): number | undefined => {
-      const found = bytes.indexOf("\r\n\r\n", at, "latin1")
+      const found = bytes.indexOf(blankLine, at + searched, "latin1")
       if ((found === -1 ? bytes.length : found) - at > maxHeaderBytes) throw malformed("a part's headers are too large")
       if (found === -1) {
+        searched = Math.max(0, bytes.length - at - (blankLine.length - 1))
         rest = Buffer.from(bytes.subarray(at))
         return undefined
       }
+      searched = 0
       state = "body"
       events.begin(parsePartHeaders(bytes.toString("latin1", at, found)))
       return found + 4
