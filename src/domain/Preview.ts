@@ -29,8 +29,12 @@ export const mayPreview = (mime: string): boolean => inlineTypes.has(essence(mim
 export const previewPolicy =
   "sandbox; default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 
-/** The last segment of an artifact's name: what a download is called. */
-export const fileName = (name: string): string => name.slice(name.lastIndexOf("/") + 1) || "download"
+/** Characters that change the direction in which the text around them is shown (Unicode, UAX #9): `gpj.exe` as `exe.jpg`. */
+const directions = /[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g
+
+/** What a download is called: the last segment of an artifact's name, shown in the order in which it is stored. */
+export const fileName = (name: string): string =>
+  name.slice(name.lastIndexOf("/") + 1).replace(directions, "_") || "download"
 
 const asciiName = (name: string): string => name.replace(/[^\x20-\x7e]/g, "_").replace(/["\\%]/g, "_")
 

@@ -88,7 +88,7 @@ export const AdminHttp = HttpApiBuilder.group(RoutedApi, "admin", (handlers) =>
         })
         return HttpServerResponse.unsafeJson(
           { id: record.id, key: Redacted.value(key), ...apiKeyJson(record) },
-          { status: 201, headers: { "cache-control": "no-store" } },
+          { status: 201 },
         )
       }).pipe(translated),
     )

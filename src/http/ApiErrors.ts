@@ -13,6 +13,7 @@ export const errorCodes = [
   "lease_required",
   "lease_invalid",
   "not_found",
+  "method_not_allowed",
   "lease_lost",
   "idempotency_key_conflict",
   "idempotency_in_progress",

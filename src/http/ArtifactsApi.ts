@@ -28,6 +28,10 @@ export const ArtifactPage = Schema.Struct({
   next_cursor: Schema.optional(Schema.String),
 }).annotations({ identifier: "ArtifactPage" })
 
+export const SignedUrlBody = Schema.Struct({
+  ttl_seconds: Schema.optional(Schema.Int.pipe(Schema.greaterThanOrEqualTo(1))),
+})
+
 export const SignedUrlJson = Schema.Struct({
   url: Schema.String,
   method: Schema.Literal("GET"),
@@ -82,6 +86,7 @@ const group = <const Name extends string>(name: Name, root: "/v1/projects/:proje
             ttl_seconds: Schema.optional(Schema.NumberFromString.pipe(Schema.int(), Schema.greaterThanOrEqualTo(1))),
           }),
         )
+        .setPayload(SignedUrlBody)
         .addSuccess(SignedUrlJson)
         .annotateContext(summary("A URL that serves the bytes without a key", "A long ttl is capped at the maximum.")),
     )

@@ -7,9 +7,10 @@ import { MetadataStore } from "../../services/MetadataStore.ts"
 import { ProjectStore } from "../../services/ProjectStore.ts"
 import { deleteArtifact } from "../artifacts/Delete.ts"
 import { RoutedApi } from "./Api.ts"
-import type { ArtifactsGroup } from "./ArtifactsApi.ts"
+import { type ArtifactsGroup, SignedUrlBody } from "./ArtifactsApi.ts"
 import { encodeArtifact, timestamp } from "./ArtifactJson.ts"
 import { permittedCaller, projectCaller } from "./Auth.ts"
+import { jsonBody } from "./JsonBody.ts"
 import { translated } from "./Refusals.ts"
 import { signUrl } from "./SignedUrls.ts"
 
@@ -60,10 +61,11 @@ const handle = (handlers: Handlers) =>
         return encodeArtifact(yield* (yield* MetadataStore).find(caller, path.id, { includeDeleted }))
       }).pipe(translated),
     )
-    .handle("signedUrl", ({ path, urlParams }) =>
+    .handleRaw("signedUrl", ({ path, request, urlParams }) =>
       Effect.gen(function* () {
         const caller = yield* projectCaller(path.project)
-        return yield* signUrl(caller, path.id, urlParams.ttl_seconds)
+        const body = yield* jsonBody(request, SignedUrlBody)
+        return HttpServerResponse.unsafeJson(yield* signUrl(caller, path.id, urlParams.ttl_seconds ?? body.ttl_seconds))
       }).pipe(translated),
     )
     .handleRaw("remove", ({ path }) =>

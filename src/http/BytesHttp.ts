@@ -10,7 +10,7 @@ import { type Answer, refusal, write } from "./Edge.ts"
 import { currentAnswer } from "../telemetry/Subject.ts"
 import { publishOverHttp } from "./PublishHttp.ts"
 import { type Refusal, translated } from "./Refusals.ts"
-import { routeOf } from "./Routes.ts"
+import { matchOf, queryOf } from "./Routes.ts"
 import { verifySignature } from "./SignedUrls.ts"
 import { inSpan } from "./Trace.ts"
 
@@ -21,7 +21,6 @@ interface Call {
   /** Absent: that of the key. */
   readonly project: string | undefined
   readonly id: string
-  readonly query: string | undefined
 }
 
 /** The calls that carry bytes: publishing, and the three ways to the content. */
@@ -40,11 +39,11 @@ const makeHandlers = Effect.gen(function* () {
     )
 
   const publish = (call: Call) =>
-    Effect.flatMap(callerOf(call), (caller) => publishOverHttp(call.req, call.res, call.query, caller))
+    Effect.flatMap(callerOf(call), (caller) => publishOverHttp(call.req, call.res, caller))
   const content = (call: Call) =>
     Effect.flatMap(callerOf(call), (caller) => serve(call, metadata.findContent(caller, call.id)))
   const signed = (call: Call) => {
-    const told = new URLSearchParams(call.query)
+    const told = new URLSearchParams(queryOf(call.req))
     return Effect.zipRight(
       verifySignature(call.id, told.get("expires") ?? undefined, told.get("signature") ?? undefined),
       serve(call, metadata.findSigned(call.id)),
@@ -103,19 +102,22 @@ export const layer = Layer.effect(
     const fork = Runtime.runFork(runtime)
 
     /** The call that a URL makes; fails when it cannot be read. */
-    const callOf = (found: Route, req: IncomingMessage, res: ServerResponse): Call | ApiError => {
-      const [path = "", query] = (req.url ?? "").split("?", 2)
-      const segments = segmentsOf(path)
+    const callOf = (
+      found: Route,
+      segments: ReadonlyArray<string>,
+      req: IncomingMessage,
+      res: ServerResponse,
+    ): Call | ApiError => {
       const named = (at: number) => (at === -1 ? undefined : decodeURIComponent(segments[at] ?? ""))
       try {
-        return { req, res, project: named(found.project), id: named(found.id) ?? "", query }
+        return { req, res, project: named(found.project), id: named(found.id) ?? "" }
       } catch {
         return badRequest("The path has a percent sequence that cannot be read.")
       }
     }
 
-    const handle = (found: Route, req: IncomingMessage, res: ServerResponse) => {
-      const call = callOf(found, req, res)
+    const handle = (found: Route, segments: ReadonlyArray<string>, req: IncomingMessage, res: ServerResponse) => {
+      const call = callOf(found, segments, req, res)
       const answered = "req" in call ? translated(found.handler(call)) : Effect.fail(call)
       return Effect.catchAllCause(
         Effect.map(answered, (answer) => write(res, answer)),
@@ -124,10 +126,11 @@ export const layer = Layer.effect(
     }
 
     return (req, res) => {
-      const found = routes.get(routeOf(req.url ?? ""))
-      if (found === undefined || !found.methods.has(req.method ?? "")) return false
+      const match = matchOf(req)
+      const found = match._tag === "Route" ? routes.get(match.template) : undefined
+      if (match._tag !== "Route" || found === undefined || !found.methods.has(req.method ?? "")) return false
       const fiber = fork(
-        inSpan(req, res, handle(found, req, res), () => res.statusCode),
+        inSpan(req, res, handle(found, match.segments, req, res), () => res.statusCode),
         {
           updateRefs: (refs, fiberId) => FiberRefs.updateAs(refs, { fiberId, fiberRef: currentAnswer, value: res }),
         },

@@ -32,6 +32,11 @@ const managedProject = (project: string) =>
       : Effect.map(permittedCaller(project, "mobius.claims.manage"), ({ project }) => project),
   )
 
+const decodeJob = (jobId: string) =>
+  Effect.mapError(Schema.decode(ExternalId)(jobId), () =>
+    badRequest("The job's id must be 1 to 200 characters without control characters."),
+  )
+
 const leaseToken = (headers: { readonly "x-mobius-lease-token"?: string | undefined }) => {
   const token = headers["x-mobius-lease-token"]
   return token === undefined || token === "" ? undefined : Redacted.make(token)
@@ -43,13 +48,12 @@ export const ClaimsHttp = HttpApiBuilder.group(RoutedApi, "claims", (handlers) =
       Effect.gen(function* () {
         yield* ownClaims
         const project = yield* managedProject(path.project)
-        if (!Schema.is(ExternalId)(path.job_id))
-          return yield* Effect.fail(badRequest("The job's id must be 1 to 200 characters without control characters."))
+        const jobId = yield* decodeJob(path.job_id)
         const body = yield* jsonBody(request, ClaimBody)
         const leaseSeconds = body.lease_seconds ?? defaultLeaseSeconds
         const claim = new Claim({
           project,
-          jobId: path.job_id,
+          jobId,
           attempt: body.attempt,
           workerSessionId: body.worker_session_id,
           ...(body.run_id === undefined ? {} : { runId: body.run_id }),
@@ -65,7 +69,7 @@ export const ClaimsHttp = HttpApiBuilder.group(RoutedApi, "claims", (handlers) =
             expires_at: timestamp(lease.expiresAt),
             heartbeat_seconds: Math.max(1, Math.floor(leaseSeconds / 3)),
           },
-          { status: lease.renewed ? 200 : 201, headers: { "cache-control": "no-store" } },
+          { status: lease.renewed ? 200 : 201 },
         )
       }).pipe(translated),
     )
@@ -75,7 +79,8 @@ export const ClaimsHttp = HttpApiBuilder.group(RoutedApi, "claims", (handlers) =
         const { principal, project } = yield* permittedCaller(path.project, "mobius.work.execute")
         const token = leaseToken(headers)
         if (token === undefined) return yield* new LeaseRequired()
-        const expiresAt = yield* (yield* ClaimStore).heartbeat({ project, jobId: path.job_id, token, principal })
+        const jobId = yield* decodeJob(path.job_id)
+        const expiresAt = yield* (yield* ClaimStore).heartbeat({ project, jobId, token, principal })
         return { expires_at: timestamp(expiresAt) }
       }).pipe(translated),
     )
@@ -85,11 +90,12 @@ export const ClaimsHttp = HttpApiBuilder.group(RoutedApi, "claims", (handlers) =
         const claims = yield* ClaimStore
         const caller = yield* CurrentCaller
         const token = leaseToken(headers)
-        if (caller._tag === "AdminCaller") yield* claims.releaseJob(yield* decodeProject(path.project), path.job_id)
+        const jobId = yield* decodeJob(path.job_id)
+        if (caller._tag === "AdminCaller") yield* claims.releaseJob(yield* decodeProject(path.project), jobId)
         else {
           const { principal, project } = yield* projectCaller(path.project)
-          if (token !== undefined) yield* claims.release({ project, jobId: path.job_id, token, principal })
-          else if (caller.may("mobius.claims.manage")) yield* claims.releaseJob(project, path.job_id)
+          if (token !== undefined) yield* claims.release({ project, jobId, token, principal })
+          else if (caller.may("mobius.claims.manage")) yield* claims.releaseJob(project, jobId)
           else return yield* Effect.fail(permissionDenied("mobius.claims.manage"))
         }
         return HttpServerResponse.empty({ status: 204 })

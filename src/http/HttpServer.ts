@@ -3,6 +3,7 @@ import * as HttpApiBuilder from "@effect/platform/HttpApiBuilder"
 import * as HttpApiSwagger from "@effect/platform/HttpApiSwagger"
 import type * as HttpApp from "@effect/platform/HttpApp"
 import * as HttpMiddleware from "@effect/platform/HttpMiddleware"
+import * as HttpRouter from "@effect/platform/HttpRouter"
 import * as HttpServer from "@effect/platform/HttpServer"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import { Context, Effect, Layer } from "effect"
@@ -21,9 +22,13 @@ import * as EventHub from "./events/EventHub.ts"
 import * as KeyWatch from "./events/KeyWatch.ts"
 import { EventsHttp } from "./EventsHttp.ts"
 import { HealthHttp } from "./PublicHttp.ts"
+import { refuseByRule } from "./RequestRules.ts"
 import { makeServer } from "./Server.ts"
 import { traced } from "./Trace.ts"
 import * as UploadGate from "./UploadGate.ts"
+
+/** What the platform's router finds is what RequestRules.ts has let through: exact, and ids of any length. */
+const routing = HttpRouter.setRouterConfig({ caseSensitive: true, maxParamLength: 2000 })
 
 /** All groups that the platform's router serves, over their handlers. */
 const routedApi = HttpApiBuilder.api(RoutedApi).pipe(
@@ -70,7 +75,8 @@ const serving = Layer.scopedDiscard(
     const server = yield* Listener
     const carriesBytes = yield* BytesHttp.BytesHttp
     const routed = yield* NodeHttpServer.makeHandler(yield* HttpApiBuilder.httpApp)
-    const onRequest = (req: IncomingMessage, res: ServerResponse) => void (carriesBytes(req, res) || routed(req, res))
+    const onRequest = (req: IncomingMessage, res: ServerResponse) =>
+      void (refuseByRule(req, res) || carriesBytes(req, res) || routed(req, res))
     yield* Effect.acquireRelease(
       Effect.sync(() => server.on("request", onRequest)),
       () => Effect.sync(() => server.off("request", onRequest)),
@@ -89,4 +95,5 @@ export const layer = Layer.scopedDiscard(Effect.flatMap(Drain.Drain, ({ run }) =
   Layer.provideMerge(listener),
   Layer.provide(NodeHttpServer.layerContext),
   HttpMiddleware.withTracerDisabledWhen(() => true),
+  Layer.provide(routing),
 )

@@ -2,31 +2,21 @@ import { Effect, Redacted } from "effect"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import { Settings } from "../Config.ts"
 import type { ProjectCaller } from "../domain/Principal.ts"
-import { namesLineage } from "../publish/Fields.ts"
 import { publish } from "../publish/Publish.ts"
-import { LineageNotAllowed } from "../publish/Refusals.ts"
 import { badRequest } from "./ApiErrors.ts"
 import { encodeArtifact } from "./ArtifactJson.ts"
 import type { Answer } from "./Edge.ts"
 import { receiveMultipart } from "./upload/Receiver.ts"
 import { UploadGate } from "./UploadGate.ts"
 
-/** A query that tells where the artifact comes from is refused like a part that does; other parameters mean nothing. */
-const refuseLineage = (query: string | undefined) => {
-  const field = query === undefined ? undefined : [...new URLSearchParams(query).keys()].find(namesLineage)
-  return field === undefined ? Effect.void : Effect.fail(new LineageNotAllowed({ field: field.slice(0, 200) }))
-}
-
 /** Publishing over HTTP: the head becomes a request, the body stays a stream that `publish` reads when it is due. */
 export const publishOverHttp = Effect.fnUntraced(function* (
   req: IncomingMessage,
   res: ServerResponse,
-  query: string | undefined,
   caller: ProjectCaller,
 ) {
   const { uploadIdleSeconds } = yield* Settings
   const { headers } = req
-  yield* refuseLineage(query)
   if (!/^multipart\/form-data\s*;/i.test(headers["content-type"] ?? ""))
     return yield* Effect.fail(badRequest("The body must be multipart/form-data with a boundary."))
   yield* (yield* UploadGate).enter(caller.project)

@@ -6,7 +6,7 @@ import { observeRequest } from "../telemetry/Requests.ts"
 import { observeUpload } from "../telemetry/Uploads.ts"
 import { type ErrorCode, errorCodes } from "./ApiErrors.ts"
 import { headMillis } from "./Connections.ts"
-import { routeOf } from "./Routes.ts"
+import { matchOf } from "./Routes.ts"
 import { answerEarly, markAwaitsContinue } from "./upload/EarlyAnswer.ts"
 
 expectRefusals(errorCodes)
@@ -29,9 +29,11 @@ const prepare = (req: IncomingMessage, res: ServerResponse): void => {
   const given = req.headers["x-request-id"]
   res.setHeader("x-request-id", typeof given === "string" && requestIdRule.test(given) ? given : randomUUID())
   res.setHeader("x-content-type-options", "nosniff")
-  const route = routeOf(req.url ?? "")
-  observeRequest(route, req, res)
-  if (req.method === "POST" && uploadRoutes.has(route)) observeUpload(req, res)
+  // Answers tell of one tenant: keys, tokens and signed URLs among them. What may be kept says so itself.
+  res.setHeader("cache-control", "no-store")
+  const { template } = matchOf(req)
+  observeRequest(template, req, res)
+  if (req.method === "POST" && uploadRoutes.has(template)) observeUpload(req, res)
 }
 
 /** Bytes that are not HTTP, or headers beyond the limits: one small envelope, unless an answer has begun. */
@@ -56,6 +58,10 @@ export const makeServer = (): Server => {
   const server = createServer({
     requestTimeout: 0,
     headersTimeout: headMillis,
+    // How often Node looks for heads that are late; by itself each 30 s.
+    connectionsCheckingInterval: 1000,
+    // Node's own answer would have no body: see RequestRules.ts.
+    requireHostHeader: false,
     keepAliveTimeout: 65_000,
     // Probes notice a client that vanished while its event stream was silent.
     keepAlive: true,

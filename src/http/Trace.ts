@@ -6,7 +6,7 @@ import * as Headers from "@effect/platform/Headers"
 import { Effect, Exit, FiberRef, Option } from "effect"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import { currentAnswer } from "../telemetry/Subject.ts"
-import { routeOf } from "./Routes.ts"
+import { matchOf } from "./Routes.ts"
 
 /** Asked every second, or open for hours: not worth a trace. */
 const untraced = new Set(["/healthz", "/readyz", "/v1/projects/:project/events", "/v1/events"])
@@ -24,7 +24,7 @@ export const inSpan = <A, E, R>(
 ): Effect.Effect<A, E, R> =>
   Effect.withFiberRuntime((fiber) => {
     if (!fiber.getFiberRef(FiberRef.currentTracerEnabled)) return app
-    const route = routeOf(req.url ?? "")
+    const route = matchOf(req).template
     if (untraced.has(route)) return Effect.withTracerEnabled(app, false)
     const parent = Option.getOrUndefined(HttpTraceContext.w3c(Headers.fromInput(req.headers)))
     return Effect.useSpan(

@@ -51,12 +51,12 @@ describe("the node", () => {
     expect(refused.headers["x-request-id"]).toBe("trace-43")
   })
 
-  it("answers unknown paths and methods with 404 in the one envelope", async () => {
+  it("answers unknown paths with 404 and unknown methods with 405 in the one envelope", async () => {
     for (const path of ["/", "/v1", "/v1/nothing", "/v1/projects", "//", "/v1/projects//artifacts"])
       expectRefusal(await send(path), [401, 404])
     const scene = await Scene.open()
     for (const method of ["PUT", "PATCH", "DELETE"])
-      expectRefusal(await api(scene.editor.key, method, scene.path), 404, "not_found")
+      expectRefusal(await api(scene.editor.key, method, scene.path), 405, "method_not_allowed")
   })
 
   it("tells nothing of its inside in a refusal", async () => {

@@ -9,7 +9,7 @@ import { disposition, mayPreview, previewPolicy } from "../../domain/Preview.ts"
 import { type ApiError, apiError } from "../ApiErrors.ts"
 import type { Answer } from "../Edge.ts"
 import { evaluate } from "./Conditions.ts"
-import { sendBytes } from "./SendLoop.ts"
+import { ReaderLeft, sendBytes } from "./SendLoop.ts"
 import { traced } from "../../telemetry/Spans.ts"
 
 const etagOf = (artifact: Artifact) => `"${artifact.sha256}"`
@@ -113,7 +113,7 @@ const stream = Effect.fnUntraced(function* (
     catch: (error) => error,
   })
   yield* Effect.catchAll(sending, (error) =>
-    res.destroyed
+    res.destroyed || error instanceof ReaderLeft
       ? Effect.interrupt
       : Effect.zipRight(
           Effect.logError(`reading artifact ${artifact.id} failed midway`, error),

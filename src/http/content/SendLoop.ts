@@ -8,10 +8,15 @@ export class WrongBytes extends Error {
   override readonly name = "WrongBytes"
 }
 
+/** The client closed its connection before it had all of the bytes: no fault of the node's. */
+export class ReaderLeft extends Error {
+  override readonly name = "ReaderLeft"
+}
+
 /** Writes chunk by chunk; each resolves once the system has it, and rejects when the client goes away. */
 const writer = (res: ServerResponse) => {
   let giveUp: ((error: Error) => void) | undefined
-  const onClose = () => giveUp?.(new Error("the client went away"))
+  const onClose = () => giveUp?.(new ReaderLeft())
   res.once("close", onClose)
   return {
     write: (chunk: Uint8Array, last: boolean): Promise<void> =>
@@ -20,7 +25,8 @@ const writer = (res: ServerResponse) => {
         if (res.destroyed) return onClose()
         const done = (error?: Error | null) => {
           giveUp = undefined
-          if (error) reject(error)
+          // The socket's own word (ECANCELED, EPIPE, ECONNRESET) may come before the response knows that it is closed.
+          if (error) reject(new ReaderLeft(undefined, { cause: error }))
           else resolve()
         }
         if (last) res.end(chunk, () => done())
