@@ -67,6 +67,8 @@ export interface SettingsShape {
   readonly orphanAgeSeconds: number
   /** Between the two looks that must find an object unknown. */
   readonly orphanConfirmSeconds: number
+  /** Of the admin calls, which PORT then does not serve; 0: whatever the system chooses. Absent: PORT serves them. */
+  readonly adminPort: number | undefined
   /** Of `/metrics`; 0: whatever the system chooses. */
   readonly metricsPort: number
   /** Where spans go by OTLP/HTTP; absent: nowhere. */
@@ -235,6 +237,7 @@ const settings = Config.all({
   orphanSweepSeconds: integer("ORPHAN_SWEEP_SECONDS", 900, 1, 3600),
   orphanAgeSeconds: integer("ORPHAN_AGE_SECONDS", 1800, 1, 30 * 86_400),
   orphanConfirmSeconds: integer("ORPHAN_CONFIRM_SECONDS", 86_400, 1, 30 * 86_400),
+  adminPort: optional("ADMIN_PORT", Parse.integer(0, 65_535)),
   metricsPort: integer("METRICS_PORT", 9464, 0, 65_535),
   otlpEndpoint: httpUrl("OTEL_EXPORTER_OTLP_ENDPOINT"),
   logLevel: required("LOG_LEVEL", Parse.logLevel, LogLevel.Info),

@@ -23,7 +23,8 @@ export class Drain extends Context.Tag("src/http/Drain")<
   }
 >() {}
 
-export const make = Effect.fnUntraced(function* (connections: Connections) {
+/** `listeners`: the connections of each listener of the node. */
+export const make = Effect.fnUntraced(function* (listeners: ReadonlyArray<Connections>) {
   const { drainDelaySeconds, drainSeconds } = yield* Settings
   const readiness = yield* Readiness
   let running = 0
@@ -36,9 +37,9 @@ export const make = Effect.fnUntraced(function* (connections: Connections) {
     yield* Effect.logInfo(
       `Stopping: serving for ${drainDelaySeconds} s more, then ${running} requests have up to ${drainSeconds} s.`,
     )
-    connections.sayLast()
+    for (const { sayLast } of listeners) sayLast()
     yield* Effect.sleep(drainDelaySeconds * 1000)
-    yield* Effect.promise(() => connections.close(drainSeconds * 1000))
+    yield* Effect.promise(() => Promise.all(listeners.map(({ close }) => close(drainSeconds * 1000))))
     // A finalizer is not interruptible, and a timeout waits for what it cannot interrupt.
     yield* Effect.sleep(20).pipe(
       Effect.repeat({ while: () => running > 0 }),

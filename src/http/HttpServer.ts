@@ -6,7 +6,7 @@ import * as HttpMiddleware from "@effect/platform/HttpMiddleware"
 import * as HttpRouter from "@effect/platform/HttpRouter"
 import * as HttpServer from "@effect/platform/HttpServer"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
-import { Context, Effect, Layer } from "effect"
+import { Context, Effect, Layer, Schema } from "effect"
 import type { IncomingMessage, Server, ServerResponse } from "node:http"
 import { Settings } from "../Config.ts"
 import { AdminHttp } from "./AdminHttp.ts"
@@ -22,7 +22,7 @@ import * as EventHub from "./events/EventHub.ts"
 import * as KeyWatch from "./events/KeyWatch.ts"
 import { EventsHttp } from "./EventsHttp.ts"
 import { HealthHttp } from "./PublicHttp.ts"
-import { refuseByRule } from "./RequestRules.ts"
+import { refuseByRule, type Surface } from "./RequestRules.ts"
 import { makeServer } from "./Server.ts"
 import { traced } from "./Trace.ts"
 import * as UploadGate from "./UploadGate.ts"
@@ -42,19 +42,46 @@ const documents = Layer.merge(
   HttpApiBuilder.middlewareOpenApi({ path: "/openapi.json" }),
 ).pipe(Layer.provide(Layer.succeed(HttpApi.Api, { api: Api as never, context: Context.empty() })))
 
-/** Node's server, which listens. */
-class Listener extends Context.Tag("src/http/Listener")<Listener, Server>() {}
+/** The port for the admin calls cannot be had. One clear sentence. */
+class AdminPortUnusable extends Schema.TaggedError<AdminPortUnusable>()("AdminPortUnusable", {
+  adminPort: Schema.Number,
+}) {
+  override get message() {
+    return `ADMIN_PORT ${this.adminPort} cannot be listened on: another process uses it, or HOST is not this machine's.`
+  }
+}
 
-/** The listening socket, on which nothing is served before `layer` below does, nor after it is let go. */
+/** Node's servers, which listen, with the calls that each serves. */
+class Listeners extends Context.Tag("src/http/Listeners")<
+  Listeners,
+  ReadonlyArray<{ readonly server: Server; readonly surface: Surface }>
+>() {}
+
+/** The listening sockets, on which nothing is served before `layer` below does, nor after it is let go. */
 const listener = Layer.scopedContext(
   Effect.gen(function* () {
-    const { host, port } = yield* Settings
+    const { adminPort, host, port } = yield* Settings
     const server = makeServer()
-    const drain = yield* Drain.make(watchConnections(server))
+    const admin = adminPort === undefined ? undefined : makeServer()
+    const listeners =
+      admin === undefined
+        ? [{ server, surface: "all" as const }]
+        : [
+            { server, surface: "public" as const },
+            { server: admin, surface: "admin" as const },
+          ]
+    const drain = yield* Drain.make(listeners.map((listener) => watchConnections(listener.server)))
     const listening = yield* NodeHttpServer.make(() => server, { host, port })
+    if (admin !== undefined) {
+      const { address } = yield* Effect.mapError(
+        NodeHttpServer.make(() => admin, { host, port: adminPort }),
+        () => new AdminPortUnusable({ adminPort: adminPort ?? 0 }),
+      )
+      yield* Effect.logInfo(`The admin calls are served at ${HttpServer.formatAddress(address)}, and nowhere else.`)
+    }
     return Context.make(HttpServer.HttpServer, listening).pipe(
       Context.add(Drain.Drain, drain),
-      Context.add(Listener, server),
+      Context.add(Listeners, listeners),
     )
   }),
 )
@@ -72,15 +99,17 @@ const middleware = HttpApiBuilder.middleware(
 /** Serves until the scope closes: what carries bytes on its own way, all else by the platform's router. */
 const serving = Layer.scopedDiscard(
   Effect.gen(function* () {
-    const server = yield* Listener
+    const listeners = yield* Listeners
     const carriesBytes = yield* BytesHttp.BytesHttp
     const routed = yield* NodeHttpServer.makeHandler(yield* HttpApiBuilder.httpApp)
-    const onRequest = (req: IncomingMessage, res: ServerResponse) =>
-      void (refuseByRule(req, res) || carriesBytes(req, res) || routed(req, res))
-    yield* Effect.acquireRelease(
-      Effect.sync(() => server.on("request", onRequest)),
-      () => Effect.sync(() => server.off("request", onRequest)),
-    )
+    for (const { server, surface } of listeners) {
+      const onRequest = (req: IncomingMessage, res: ServerResponse) =>
+        void (refuseByRule(req, res, surface) || carriesBytes(req, res) || routed(req, res))
+      yield* Effect.acquireRelease(
+        Effect.sync(() => server.on("request", onRequest)),
+        () => Effect.sync(() => server.off("request", onRequest)),
+      )
+    }
   }),
 ).pipe(Layer.provide(middleware), Layer.provide([HttpApiBuilder.Router.Live, HttpApiBuilder.Middleware.layer]))
 

@@ -10,6 +10,12 @@ import { answerEarly, bodyPending } from "./upload/EarlyAnswer.ts"
 
 const publishing = new Set(["/v1/projects/:project/artifacts", "/v1/artifacts"])
 
+/** Which calls a listener serves: `admin` those under `/v1/admin`, `public` all others. */
+export type Surface = "all" | "public" | "admin"
+
+const serves = (surface: Surface, template: string): boolean =>
+  surface === "all" || template.startsWith("/v1/admin/") === (surface === "admin")
+
 /** A parameter that the call does not know is a slip, which would otherwise widen a filter without a word. */
 const refuseQuery = (method: string | undefined, { parameters, template }: Route, query: string) => {
   const field = [...new URLSearchParams(query).keys()].find((name) => !parameters.has(name))
@@ -24,14 +30,14 @@ const refuseQuery = (method: string | undefined, { parameters, template }: Route
 }
 
 /** What is wrong with a request whatever its route does, or `undefined`. */
-const refusalOf = (req: IncomingMessage): ApiError | undefined => {
+const refusalOf = (req: IncomingMessage, surface: Surface): ApiError | undefined => {
   // RFC 9112, section 3.2.
   if (req.headers.host === undefined && req.httpVersion === "1.1")
     return badRequest("The request has no Host header, which HTTP/1.1 requires.")
   const match = matchOf(req)
+  if (match._tag === "None" || !serves(surface, match.template))
+    return notFound("There is no such path here: paths are case-sensitive and have no empty segments.")
   switch (match._tag) {
-    case "None":
-      return notFound("There is no such path: paths are case-sensitive and have no empty segments.")
     case "OtherMethod": {
       const allow = match.allowed.join(", ")
       return apiError(405, "method_not_allowed", `This path has no ${req.method}; it has ${allow}.`, {
@@ -45,9 +51,9 @@ const refusalOf = (req: IncomingMessage): ApiError | undefined => {
   }
 }
 
-/** Answers a request that no router may see; says whether it did. */
-export const refuseByRule = (req: IncomingMessage, res: ServerResponse): boolean => {
-  const error = refusalOf(req)
+/** Answers a request that no router may see; says whether it did. `surface`: of the listener that it came to. */
+export const refuseByRule = (req: IncomingMessage, res: ServerResponse, surface: Surface): boolean => {
+  const error = refusalOf(req, surface)
   if (error === undefined) return false
   refused(error.error.code)
   const answer = {

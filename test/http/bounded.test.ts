@@ -39,7 +39,7 @@ describe("what a finalizer waits for is bounded", () => {
       Layer.mock(Readiness, { drain: Effect.void, isDraining: () => true }),
     )
     const stop = Effect.gen(function* () {
-      const drain = yield* Drain.make({ sayLast: () => {}, close: () => Promise.resolve() })
+      const drain = yield* Drain.make([{ sayLast: () => {}, close: () => Promise.resolve() }])
       yield* Effect.forkDaemon(drain.counted(Effect.never) as Effect.Effect<never>)
       yield* Effect.yieldNow()
       yield* drain.run
