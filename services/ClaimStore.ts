@@ -39,8 +39,8 @@ export class ClaimStore extends Context.Tag("services/ClaimStore")<
       readonly token: Redacted.Redacted
       readonly principal: Principal
     }) => Effect.Effect<void, LeaseInvalid | LeaseLost | DependencyUnavailable>
-    /** Ends whatever claim the job has; idempotent. */
-    readonly releaseJob: (project: ProjectHandle, jobId: string) => Effect.Effect<void, DependencyUnavailable>
+    /** Ends whatever claim the job has; idempotent. Returns whether a live one was ended. */
+    readonly releaseJob: (project: ProjectHandle, jobId: string) => Effect.Effect<boolean, DependencyUnavailable>
     /** Forgets tokens whose claim ended more than 24 h ago. */
     readonly pruneTokens: (step: PruneStep) => Effect.Effect<Pruned, DependencyUnavailable>
     /**

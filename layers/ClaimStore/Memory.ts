@@ -91,8 +91,9 @@ export const layer = Layer.effect(
       releaseJob: traced("ClaimStore.releaseJob")((project, jobId) =>
         atomically((now) => {
           const row = state.claims.get(jobKey(project, jobId))
-          if (row !== undefined && isLive(row, row.token, now)) row.ended = { at: now, by: "release" }
-          return Effect.void
+          if (row === undefined || !isLive(row, row.token, now)) return Effect.succeed(false)
+          row.ended = { at: now, by: "release" }
+          return Effect.succeed(true)
         }),
       ),
       pruneTokens: traced("ClaimStore.pruneTokens")((step) =>

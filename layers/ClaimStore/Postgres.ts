@@ -92,8 +92,10 @@ const make = Effect.gen(function* () {
 
     releaseJob: traced("ClaimStore.releaseJob")(
       function* (project, jobId) {
-        yield* sql`update claims set ended_at = clock_timestamp(), released = true
-          where project = ${project} and job_id = ${jobId} and ended_at is null`
+        const rows = yield* sql`update claims set ended_at = clock_timestamp(), released = true
+          where project = ${project} and job_id = ${jobId} and ended_at is null
+          returning expires_at > clock_timestamp() as live`
+        return rows.some(({ live }) => live === true)
       },
       Effect.catchTag("SqlError", unavailable("ClaimStore.releaseJob")),
     ),

@@ -1,4 +1,5 @@
 import { Context, DateTime, Effect, Layer, Redacted } from "effect"
+import type { AuditEntry } from "../../services/AuditTrail.ts"
 import type { ApiKeyRecord } from "../../services/Authenticator.ts"
 import type { CommitRequest, PendingUpload } from "../../services/MetadataStore.ts"
 import type { Pruned, PruneStep } from "../../services/Pruning.ts"
@@ -71,6 +72,7 @@ export interface MemoryState {
   /** By blob key. */
   readonly removals: Map<string, { attempt: number; dueAt: number }>
   events: Array<EventRow>
+  readonly auditEntries: Array<AuditEntry>
   lastSequence: number
   lastPublished: number
   /** See services/StoreGuard.ts. */
@@ -98,6 +100,7 @@ export const layer = Layer.sync(MemoryDatabase, () => ({
   artifacts: new Map(),
   removals: new Map(),
   events: [],
+  auditEntries: [],
   lastSequence: 0,
   lastPublished: 0,
   store: {

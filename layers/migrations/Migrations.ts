@@ -24,6 +24,7 @@ export const migrations: ReadonlyArray<Migration> = [
   },
   { id: 3, name: "charged_metadata", kind: "transaction", statements: [sqlFile("0003_charged_metadata.sql")] },
   { id: 4, name: "bare_tombstones", kind: "backfill", batch: sqlFile("0004_bare_tombstones.sql") },
+  { id: 5, name: "audit_entries", kind: "transaction", statements: [sqlFile("0005_audit_entries.sql")] },
 ]
 
 /** The database's schema is older than this program. */

@@ -1,6 +1,7 @@
 import { Effect, Layer } from "effect"
 import { ActorMessages } from "../../services/ActorMessages.ts"
 import { Audit } from "../../services/Audit.ts"
+import { AuditTrail } from "../../services/AuditTrail.ts"
 import { Authenticator } from "../../services/Authenticator.ts"
 import { BlobStore } from "../../services/BlobStore.ts"
 import { ClaimStore } from "../../services/ClaimStore.ts"
@@ -16,6 +17,7 @@ import { Settings, type SettingsShape } from "../../src/Config.ts"
 import { observe } from "../../src/telemetry/Dependencies.ts"
 import * as Messages from "../ActorMessages/Postgres.ts"
 import * as Audits from "../Audit/Postgres.ts"
+import * as AuditTrails from "../AuditTrail/Postgres.ts"
 import * as Authenticators from "../Authenticator/Postgres.ts"
 import * as BlobFiles from "../BlobStore/FileSystem.ts"
 import * as ClaimStores from "../ClaimStore/Postgres.ts"
@@ -49,6 +51,7 @@ export const database = (settings: SettingsShape) => {
     Outboxes.layer.pipe(observe(Outbox, "postgres")),
     RemovalQueues.layer.pipe(observe(RemovalQueue, "postgres")),
     Audits.layer.pipe(observe(Audit, "postgres")),
+    AuditTrails.layer.pipe(observe(AuditTrail, "postgres")),
     StoreGuards.layer.pipe(observe(StoreGuard, "postgres")),
   ).pipe(Layer.provideMerge(Layer.mergeAll(Ids.layer, ContentHasher.layer, Layer.succeed(Settings, settings))))
 }

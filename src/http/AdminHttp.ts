@@ -14,6 +14,7 @@ import { ApiKeyBody, ProjectBody } from "./AdminApi.ts"
 import { RoutedApi } from "./Api.ts"
 import { badRequest, notFound } from "./ApiErrors.ts"
 import { timestamp } from "./ArtifactJson.ts"
+import { audited } from "./Audited.ts"
 import { adminOnly } from "./Auth.ts"
 import { jsonBody } from "./JsonBody.ts"
 import { translated } from "./Refusals.ts"
@@ -62,7 +63,11 @@ export const AdminHttp = HttpApiBuilder.group(RoutedApi, "admin", (handlers) =>
           badRequest("A project's handle is 1 to 100 lower-case letters and digits, with single hyphens between them."),
         )
         const { quota_bytes } = yield* jsonBody(request, ProjectBody)
-        const { project, usage } = yield* (yield* ProjectStore).put(handle, quota_bytes)
+        const { project, usage } = yield* audited((yield* ProjectStore).put(handle, quota_bytes), {
+          action: "project.changed",
+          project: handle,
+          details: { ...(quota_bytes !== undefined && { quota_bytes }) },
+        })
         yield* (yield* QuotaCounters).refund(handle, usage)
         return HttpServerResponse.unsafeJson(yield* projectJson(project, usage))
       }).pipe(translated),
@@ -80,11 +85,22 @@ export const AdminHttp = HttpApiBuilder.group(RoutedApi, "admin", (handlers) =>
         const project = yield* existing(path.project)
         const body = yield* jsonBody(request, ApiKeyBody)
         const expiresAt = yield* parseExpiry(body.expires_at)
-        const { key, record } = yield* (yield* Authenticator).issue({
+        const permissions = [...new Set(body.permissions)]
+        const issuing = (yield* Authenticator).issue({
           project,
           principal: new Principal(body.principal),
-          permissions: [...new Set(body.permissions)],
+          permissions,
           expiresAt,
+        })
+        const { key, record } = yield* audited(issuing, {
+          action: "key.issued",
+          project,
+          subject: ({ record }) => record.id,
+          details: {
+            principal: `${body.principal.kind}:${body.principal.id}`,
+            permissions,
+            ...(body.expires_at !== undefined && { expires_at: body.expires_at }),
+          },
         })
         return HttpServerResponse.unsafeJson(
           { id: record.id, key: Redacted.value(key), ...apiKeyJson(record) },
@@ -104,7 +120,12 @@ export const AdminHttp = HttpApiBuilder.group(RoutedApi, "admin", (handlers) =>
         yield* adminOnly
         const project = yield* existing(path.project)
         if (!Schema.is(CredentialId)(path.id)) return yield* new ApiKeyNotFound({ id: path.id })
-        yield* (yield* Authenticator).revoke(project, path.id)
+        const { id } = path
+        yield* audited((yield* Authenticator).revoke(project, id), {
+          action: "key.revoked",
+          project,
+          subject: () => id,
+        })
         return HttpServerResponse.empty({ status: 204 })
       }).pipe(translated),
     )

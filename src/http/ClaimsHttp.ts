@@ -9,6 +9,7 @@ import { Principal } from "../domain/Principal.ts"
 import { RoutedApi } from "./Api.ts"
 import { badRequest, notFound, permissionDenied } from "./ApiErrors.ts"
 import { timestamp } from "./ArtifactJson.ts"
+import { audited } from "./Audited.ts"
 import { CurrentCaller, permittedCaller, projectCaller } from "./Auth.ts"
 import { ClaimBody } from "./ClaimsApi.ts"
 import { jsonBody } from "./JsonBody.ts"
@@ -91,11 +92,18 @@ export const ClaimsHttp = HttpApiBuilder.group(RoutedApi, "claims", (handlers) =
         const caller = yield* CurrentCaller
         const token = leaseToken(headers)
         const jobId = yield* decodeJob(path.job_id)
-        if (caller._tag === "AdminCaller") yield* claims.releaseJob(yield* decodeProject(path.project), jobId)
+        const override = (project: ProjectHandle) =>
+          audited(claims.releaseJob(project, jobId), {
+            action: "claim.overridden",
+            project,
+            subject: () => jobId,
+            done: (ended) => ended,
+          })
+        if (caller._tag === "AdminCaller") yield* override(yield* decodeProject(path.project))
         else {
           const { principal, project } = yield* projectCaller(path.project)
           if (token !== undefined) yield* claims.release({ project, jobId, token, principal })
-          else if (caller.may("mobius.claims.manage")) yield* claims.releaseJob(project, jobId)
+          else if (caller.may("mobius.claims.manage")) yield* override(project)
           else return yield* Effect.fail(permissionDenied("mobius.claims.manage"))
         }
         return HttpServerResponse.empty({ status: 204 })

@@ -183,9 +183,9 @@ export const claimStoreSuite = (name: string, subject: SqlLayer, options: SuiteO
         const claims = yield* ClaimStore
         const claim = claimOf(yield* freshProject())
         const { token } = yield* claims.put(claim, 60)
-        yield* claims.releaseJob(claim.project, claim.jobId)
-        yield* claims.releaseJob(claim.project, claim.jobId)
-        yield* claims.releaseJob(claim.project, "no such job")
+        expect(yield* claims.releaseJob(claim.project, claim.jobId)).toBe(true)
+        expect(yield* claims.releaseJob(claim.project, claim.jobId)).toBe(false)
+        expect(yield* claims.releaseJob(claim.project, "no such job")).toBe(false)
         expect(yield* isLive(claim, token)).toBe(false)
       }),
     )

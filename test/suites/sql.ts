@@ -1,5 +1,6 @@
 import { Effect, Layer, Redacted } from "effect"
 import * as Audit from "../../layers/Audit/Postgres.ts"
+import * as AuditTrail from "../../layers/AuditTrail/Postgres.ts"
 import * as Authenticator from "../../layers/Authenticator/Postgres.ts"
 import * as ClaimStore from "../../layers/ClaimStore/Postgres.ts"
 import * as DatabaseAge from "../../layers/DatabaseAge/Postgres.ts"
@@ -21,6 +22,7 @@ const quota = { defaultQuotaBytes: 5_000 }
 /** Every service of one database; bring a migrated SqlClient. */
 const services = Layer.mergeAll(
   Audit.layer,
+  AuditTrail.layer,
   Authenticator.layer,
   ClaimStore.layer,
   Claims.layer,
