@@ -34,7 +34,7 @@ describe("bad input", { timeout: 60_000 + cases * 100 }, () => {
   const project = () => `${node.baseUrl}/v1/projects/${tenant.project}`
 
   const everything = async () => {
-    const items: Array<{ readonly id: string; readonly size: number }> = []
+    const items: Array<{ readonly id: string; readonly size: number; readonly metadata: object }> = []
     let cursor = ""
     for (;;) {
       const { body } = await call(`${project()}/artifacts?limit=100${cursor}`, tenant.key)
@@ -104,10 +104,12 @@ describe("bad input", { timeout: 60_000 + cases * 100 }, () => {
     while (!(await settled()) && Date.now() < until) await sleep(250)
     const kept = await everything()
     const { artifact_count, reserved_bytes, used_bytes } = await usage()
+    const charged = ({ metadata, size }: (typeof kept)[number]) =>
+      size + (Object.keys(metadata).length === 0 ? 0 : Buffer.byteLength(JSON.stringify(metadata)))
     expect({ reserved_bytes, artifact_count, used_bytes }).toEqual({
       reserved_bytes: 0,
       artifact_count: kept.length,
-      used_bytes: kept.reduce((sum, { size }) => sum + size, 0),
+      used_bytes: kept.reduce((sum, artifact) => sum + charged(artifact), 0),
     })
     expect(kept.filter(({ id }) => !artifacts.includes(id))).toEqual([])
     expect((await call(`${project()}/artifacts/quota`, tenant.key)).body.pending_count).toBe(0)
