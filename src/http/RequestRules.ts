@@ -18,11 +18,11 @@ const serves = (surface: Surface, template: string): boolean =>
 
 /** A parameter that the call does not know is a slip, which would otherwise widen a filter without a word. */
 const refuseQuery = (method: string | undefined, { parameters, template }: Route, query: string) => {
-  const field = [...new URLSearchParams(query).keys()].find((name) => !parameters.has(name))
-  if (field === undefined) return undefined
-  const shown = field.slice(0, 200)
-  if (method === "POST" && publishing.has(template) && namesLineage(field))
-    return toApiError(new LineageNotAllowed({ field: shown }))
+  const unknown = [...new URLSearchParams(query).keys()].filter((name) => !parameters.has(name))
+  const lineage = method === "POST" && publishing.has(template) ? unknown.find(namesLineage) : undefined
+  if (lineage !== undefined) return toApiError(new LineageNotAllowed({ field: lineage.slice(0, 200) }))
+  const shown = unknown[0]?.slice(0, 200)
+  if (shown === undefined) return undefined
   const known = parameters.size === 0 ? "This call has none." : `Known here: ${[...parameters].join(", ")}.`
   return apiError(400, "unknown_field", `There is no query parameter ${JSON.stringify(shown)}. ${known}`, {
     details: { field: shown },

@@ -40,7 +40,7 @@ describe("a query parameter that the call does not know", () => {
     const scene = await Scene.open()
     const { id } = await scene.publish("x")
     const refused = expectRefusal(await scene.get("?runid=run:1"), 400, "unknown_field")
-    expect(refused.json.error).toEqual({
+    expect(refused).toEqual({
       code: "unknown_field",
       message:
         'There is no query parameter "runid". Known here: run_id, step_id, job_id, mime, name_prefix, state, cursor, limit.',
