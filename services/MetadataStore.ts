@@ -86,6 +86,9 @@ export interface ListFilter {
   readonly limit: number
 }
 
+/** A page ends before its artifacts would take more than so many bytes of JSON; one artifact always fits. */
+export const mostPageBytes = 1024 * 1024
+
 export interface Page {
   readonly items: ReadonlyArray<Artifact>
   /** Present when there may be more; a page may be short, even empty, and still have one. */
@@ -184,7 +187,10 @@ export class MetadataStore extends Context.Tag("services/MetadataStore")<
       { readonly artifact: Artifact; readonly blobKey: string },
       ArtifactNotFound | DependencyUnavailable
     >
-    /** Newest first by (createdAt, id); deleted ones by the same order. */
+    /**
+     * Newest first by (createdAt, id); deleted ones by the same order. A page ends at `limit` artifacts or at
+     * `mostPageBytes`, whichever comes first, and no more than that is loaded.
+     */
     readonly list: (caller: ProjectCaller, filter: ListFilter) => Effect.Effect<Page, BadCursor | DependencyUnavailable>
     /**
      * One transaction: row to tombstone, which keeps no metadata, books lowered by what the artifact was charged, removal

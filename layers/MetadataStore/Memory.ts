@@ -28,7 +28,7 @@ import {
   toHex,
   usageOf,
 } from "../clients/Memory.ts"
-import { afterCursor, cursorAt, deletable, matches, newestFirst, scopeOf } from "./memoryRules.ts"
+import { afterCursor, cursorAt, deletable, matches, newestFirst, pageOf, scopeOf } from "./memoryRules.ts"
 import { readable, visible } from "../../src/domain/Visibility.ts"
 import { traced } from "../../src/telemetry/Spans.ts"
 
@@ -244,7 +244,7 @@ export const layer = (options: { readonly defaultQuotaBytes: number }) =>
               .flatMap(({ artifact }) => artifact ?? [])
               .filter((one) => visible(caller, one) && matches(filter, one) && after(one))
               .sort(newestFirst)
-            const items = found.slice(0, filter.limit)
+            const items = pageOf(found, filter.limit)
             const last = items.at(-1)
             return { items, nextCursor: found.length > items.length && last ? cursorAt(last) : undefined }
           }),

@@ -1,8 +1,9 @@
 import type * as SqlClient from "@effect/sql/SqlClient"
 import type * as Statement from "@effect/sql/Statement"
-import type { ListFilter } from "../../services/MetadataStore.ts"
+import { type ListFilter, mostPageBytes } from "../../services/MetadataStore.ts"
 import type { ProjectCaller } from "../../src/domain/Principal.ts"
 import type { Position } from "./cursor.ts"
+import { mostJsonBytesSql } from "./jsonBytes.ts"
 import { recordColumns } from "./rows.ts"
 import { metadataVisible } from "./visibility.ts"
 
@@ -12,7 +13,7 @@ export const EXAMINED_ROWS = 2000
 /**
  * One page as one row: its `items`, each as an `ArtifactRecord`, and `next`, the position that the page after it starts
  * from: its own last row when there is one more, else the last entry examined when the bound was reached before the page
- * was full. The inner query walks one index in the order of the page, by the narrowest of job, step and run; every other
+ * was full. Of what matched, a page shows the first row and as many more as `mostPageBytes` holds. The inner query walks one index in the order of the page, by the narrowest of job, step and run; every other
  * condition is judged on what it yields, so that a page costs the same however rare its matches are. Both walks are of
  * one snapshot: no entry falls between pages.
  */
@@ -55,12 +56,16 @@ export const listStatement = (
         ${equal("run_id", filter.runId)} ${equal("step_id", filter.stepId)} ${equal("job_id", filter.jobId)}
         ${prefix("mime", filter.mime)} ${prefix("name", filter.namePrefix)}
       order by x.created_at desc, x.id desc limit ${filter.limit + 1}::integer
-    ), shown as (
-      select ${recordColumns(sql, "m")} from matched m order by m.created_at desc, m.id desc limit ${filter.limit}::integer
+    ), measured as (
+      select ${recordColumns(sql, "m")}, row_number() over newest as place, sum(${mostJsonBytesSql(sql, "m")}) over newest as bytes
+      from matched m window newest as (order by m.created_at desc, m.id desc)
+    ), shown as materialized (
+      select ${recordColumns(sql, "d")} from measured d
+      where d.place <= ${filter.limit}::integer and (d.place = 1 or d.bytes <= ${mostPageBytes}::bigint)
     )
     select json_build_object(
       'items', (select coalesce(json_agg(s order by s.created_at desc, s.id desc), '[]') from shown s),
-      'next', case when (select count(*) from matched) > ${filter.limit}::integer then (
+      'next', case when (select count(*) from matched) > (select count(*) from shown) then (
         select ${positionOf("s")} from shown s order by s.created_at, s.id limit 1)
       else (
         select ${positionOf("y")} from (select a.created_at, a.id ${walk}) as y

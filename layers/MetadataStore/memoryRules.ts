@@ -1,7 +1,8 @@
 import { Effect, Encoding, Option, Either } from "effect"
-import { BadCursor, type ListFilter, type PendingUpload } from "../../services/MetadataStore.ts"
+import { BadCursor, type ListFilter, mostPageBytes, type PendingUpload } from "../../services/MetadataStore.ts"
 import type { Artifact } from "../../src/domain/Artifact.ts"
 import { type ProjectCaller, samePrincipal } from "../../src/domain/Principal.ts"
+import { mostJsonBytes } from "./jsonBytes.ts"
 
 export const deletable = (caller: ProjectCaller, artifact: Artifact): boolean =>
   caller.may("mobius.project.edit") || samePrincipal(artifact.owner, caller.principal)
@@ -47,6 +48,16 @@ export const afterCursor = (cursor: string | undefined): Effect.Effect<(artifact
   cursor === undefined
     ? Effect.succeed(() => true)
     : Effect.map(parseCursor(cursor), (position) => (artifact) => compare(positionOf(artifact), position) > 0)
+
+/** As many of these as one page shows: at least one, up to `limit` and up to `mostPageBytes`. */
+export const pageOf = (found: ReadonlyArray<Artifact>, limit: number): ReadonlyArray<Artifact> => {
+  let bytes = 0
+  const beyond = found.findIndex((artifact, at) => {
+    bytes += mostJsonBytes(artifact)
+    return at >= limit || (at > 0 && bytes > mostPageBytes)
+  })
+  return beyond === -1 ? found : found.slice(0, beyond)
+}
 
 const equals = (wanted: string | undefined, actual: string | undefined) => wanted === undefined || wanted === actual
 

@@ -9,7 +9,6 @@ import { CredentialId, ProjectHandle } from "../domain/Ids.ts"
 import { Principal } from "../domain/Principal.ts"
 import type { Project } from "../domain/Project.ts"
 import type { Usage } from "../domain/Quota.ts"
-import { encodeSourceEvent } from "../domain/SourceEventJson.ts"
 import { ApiKeyBody, ProjectBody } from "./AdminApi.ts"
 import { RoutedApi } from "./Api.ts"
 import { badRequest, notFound } from "./ApiErrors.ts"
@@ -17,6 +16,7 @@ import { timestamp } from "./ArtifactJson.ts"
 import { audited } from "./Audited.ts"
 import { adminOnly } from "./Auth.ts"
 import { jsonBody } from "./JsonBody.ts"
+import { eventPage } from "./events/EventPage.ts"
 import { translated } from "./Refusals.ts"
 
 const existing = (project: string) =>
@@ -133,12 +133,11 @@ export const AdminHttp = HttpApiBuilder.group(RoutedApi, "admin", (handlers) =>
       Effect.gen(function* () {
         yield* adminOnly
         const outbox = yield* Outbox
-        const limit = urlParams.limit ?? 100
         const { lastPublished, oldestRetained } = yield* outbox.state
-        const events = yield* outbox.read({ from: (urlParams.after ?? 0) + 1, limit: limit + 1 })
+        const { hasMore, items } = yield* eventPage((urlParams.after ?? 0) + 1, urlParams.limit ?? 100)
         return {
-          items: events.slice(0, limit).map((event) => ({ ...encodeSourceEvent(event) })),
-          has_more: events.length > limit,
+          items,
+          has_more: hasMore,
           last_sequence: lastPublished,
           ...(oldestRetained === undefined ? {} : { oldest_retained: oldestRetained }),
         }

@@ -27,6 +27,7 @@ import {
 } from "./fixtures.ts"
 import { metadataCharges } from "./metadataCharges.ts"
 import { metadataRaces } from "./metadataRaces.ts"
+import { metadataPages } from "./metadataPages.ts"
 import { metadataReads } from "./metadataReads.ts"
 import { metadataRenewals } from "./metadataRenewals.ts"
 import { metadataReplays } from "./metadataReplays.ts"
@@ -271,5 +272,6 @@ export const metadataStoreSuite = (name: string, subject: SqlLayer, options: Sui
     metadataCharges(it)
     metadataReplays(it)
     metadataReads(it)
+    metadataPages(it)
     if (options.concurrent === true) metadataRaces(it)
   })
