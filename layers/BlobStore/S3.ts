@@ -42,7 +42,7 @@ const isStatus = (error: unknown, ...statuses: ReadonlyArray<number>) =>
 const mostIdleRead = 2 * 1024 * 1024
 
 const make = Effect.gen(function* () {
-  const { client, liveness, options, signer } = yield* S3
+  const { client, liveness, options, reader: bodies, signer } = yield* S3
   const Bucket = options.bucket
   const budget = new PartBudget(options.partBytes * options.partsInFlight, options.partBytes)
   const buffers = new Buffers(options.partBytes)
@@ -99,7 +99,7 @@ const make = Effect.gen(function* () {
       const reader = yield* held(
         Effect.tryPromise({
           try: async (signal) => {
-            const answer = await client.send(
+            const answer = await bodies.send(
               new GetObjectCommand({ Bucket, Key, Range: `bytes=${offset}-${offset + length - 1}` }),
               { abortSignal: signal },
             )

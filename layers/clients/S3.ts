@@ -18,8 +18,21 @@ export interface S3Options {
   readonly credentials?: { readonly accessKeyId: string; readonly secretAccessKey: string } | undefined
 }
 
-/** Connections of the process to the store. */
-const maxSockets = 128
+/** How a client of ours connects. */
+interface Connecting {
+  readonly maxSockets: number
+  /** How long a connection may be silent while a request is on it, in milliseconds; 0: for ever. */
+  readonly socketTimeout: number
+}
+
+/** All but reading bodies: as many at once as parts are in flight, and small calls beside them. */
+const calling: Connecting = { maxSockets: 128, socketTimeout: 60_000 }
+
+/**
+ * A body that is read has its connection for as long as its reader takes, which is silent while a slow one has enough: it
+ * must not be taken from others. Who opens bodies limits their number, and ends those that wait for the store.
+ */
+const reading: Connecting = { maxSockets: Number.POSITIVE_INFINITY, socketTimeout: 0 }
 
 const common = (options: S3Options, endpoint: string | undefined): S3ClientConfig => ({
   region: options.region,
@@ -31,11 +44,14 @@ const common = (options: S3Options, endpoint: string | undefined): S3ClientConfi
   responseChecksumValidation: "WHEN_REQUIRED",
 })
 
-/** The process's S3 client, the one that signs for readers, and the bucket they mean. */
+/** The process's S3 clients, the one that signs for readers, and the bucket they mean. */
 export class S3 extends Context.Tag("layers/clients/S3")<
   S3,
   {
+    /** For everything but bodies of artifacts. */
     readonly client: S3Client
+    /** For bodies of artifacts, over connections of its own: readers that stall take none from who writes. */
+    readonly reader: S3Client
     readonly signer: S3Client
     /** Whether the store lives, for who waits for a body. */
     readonly liveness: Liveness
@@ -67,7 +83,7 @@ const pinger = (options: S3Options) => {
 class ImpatientS3 extends S3Client {
   readonly #liveness: Liveness
 
-  constructor(options: S3Options, liveness: Liveness) {
+  constructor(options: S3Options, liveness: Liveness, { maxSockets, socketTimeout }: Connecting) {
     super({
       ...common(options, options.endpoint),
       maxAttempts: 3,
@@ -77,7 +93,7 @@ class ImpatientS3 extends S3Client {
         connectionTimeout: 2000,
         requestTimeout: 30_000,
         throwOnRequestTimeout: true,
-        socketTimeout: 60_000,
+        socketTimeout,
         httpAgent: new ReleasingAgent({ keepAlive: true, maxSockets }),
         httpsAgent: new ReleasingSecureAgent({ keepAlive: true, maxSockets }),
       },
@@ -124,10 +140,13 @@ const make = (options: S3Options) =>
           destroyed(client),
         ),
     )
-    const client = yield* Effect.acquireRelease(
-      Effect.sync(() => new ImpatientS3(options, liveness)),
-      destroyed,
-    )
+    const connected = (how: Connecting) =>
+      Effect.acquireRelease(
+        Effect.sync(() => new ImpatientS3(options, liveness, how)),
+        destroyed,
+      )
+    const client = yield* connected(calling)
+    const reader = yield* connected(reading)
     const { publicEndpoint } = options
     const signer =
       publicEndpoint === undefined
@@ -136,7 +155,7 @@ const make = (options: S3Options) =>
             Effect.sync(() => new S3Client(common(options, publicEndpoint))),
             destroyed,
           )
-    return S3.of({ client, signer, liveness, options })
+    return S3.of({ client, reader, signer, liveness, options })
   })
 
 export const layer = (options: S3Options) => Layer.scoped(S3, make(options))

@@ -6,6 +6,9 @@ import { type Buffers, FairShare, sizeFor } from "../Buffers.ts"
 /** Bytes handed on at once. A reader holds three times as many: what is handed on, what is next, and what comes. */
 const share = new FairShare({ most: 256 * 1024, least: 32 * 1024, all: 8 * 1024 * 1024 })
 
+/** How long the store may send nothing while somebody waits for it, in milliseconds; while nobody does, it is paused. */
+const silentMillis = 60_000
+
 /**
  * The store's answer, gathered: it comes in pieces of a socket's read, each of which would be a trip of its own to the
  * client. Comes while what came before is being sent; waits once two lots of it do.
@@ -20,6 +23,7 @@ export class GatheringReader implements BlobReader {
   readonly #ready: Array<Buffer> = []
   #current: Buffer | undefined
   #waiting: { resolve: (chunk: Uint8Array | undefined) => void; reject: (error: unknown) => void } | undefined
+  #silence: NodeJS.Timeout | undefined
   #failure: unknown
 
   constructor(stream: Readable, length: number, buffers: Buffers) {
@@ -44,6 +48,8 @@ export class GatheringReader implements BlobReader {
     return new Promise((resolve, reject) => {
       this.#waiting = { resolve, reject }
       this.#answer()
+      if (this.#waiting !== undefined)
+        this.#silence = setTimeout(() => this.giveUp(new Error("the store sent nothing for a minute")), silentMillis)
     })
   }
 
@@ -53,12 +59,14 @@ export class GatheringReader implements BlobReader {
 
   close(): void {
     share.leave()
+    this.#stopWaiting()
     this.#stream.destroy()
   }
 
   readonly #take = (chunk: Buffer): void => {
     if (chunk.length > this.#left) return this.#fail(new Error("the store gave more than was asked for"))
     this.#left -= chunk.length
+    this.#silence?.refresh()
     for (let at = 0; at < chunk.length;) {
       this.#filling ??= this.#buffers.take(sizeFor(chunk.length - at + this.#left, share.each()))
       const taken = Math.min(chunk.length - at, this.#filling.length - this.#filled)
@@ -84,12 +92,18 @@ export class GatheringReader implements BlobReader {
     this.#answer()
   }
 
+  #stopWaiting(): void {
+    this.#waiting = undefined
+    clearTimeout(this.#silence)
+    this.#silence = undefined
+  }
+
   #answer(): void {
     const waiting = this.#waiting
     if (waiting === undefined) return
     const chunk = this.#ready.shift()
     if (chunk === undefined && this.#left > 0 && this.#failure === undefined) return
-    this.#waiting = undefined
+    this.#stopWaiting()
     this.#current = chunk
     if (chunk === undefined && this.#failure !== undefined) waiting.reject(this.#failure)
     else waiting.resolve(chunk)
