@@ -23,6 +23,7 @@ import * as KeyWatch from "./events/KeyWatch.ts"
 import { EventsHttp } from "./EventsHttp.ts"
 import { HealthHttp } from "./PublicHttp.ts"
 import { refuseByRule, type Surface } from "./RequestRules.ts"
+import { sent } from "./Sending.ts"
 import { makeServer } from "./Server.ts"
 import { traced } from "./Trace.ts"
 import * as UploadGate from "./UploadGate.ts"
@@ -92,7 +93,7 @@ const middleware = HttpApiBuilder.middleware(
     Drain.Drain,
     ({ counted }) =>
       (app: HttpApp.Default) =>
-        counted(traced(envelopes(app))),
+        counted(traced(sent(envelopes(app)))),
   ),
 )
 
