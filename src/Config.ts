@@ -47,6 +47,10 @@ export interface SettingsShape {
   readonly defaultQuotaBytes: number
   readonly maxOpenUploads: number
   readonly uploadIdleSeconds: number
+  readonly maxOpenDownloads: number
+  readonly maxOpenStreams: number
+  /** How long a client may take nothing of an answer, whatever it is. */
+  readonly downloadIdleSeconds: number
   /** How long a stopping node goes on serving, not ready any more, before its listener closes. */
   readonly drainDelaySeconds: number
   /** How long transfers may go on after that. */
@@ -220,6 +224,9 @@ const settings = Config.all({
   defaultQuotaBytes: integer("DEFAULT_QUOTA_BYTES", 10 * GiB, 0),
   maxOpenUploads: integer("MAX_OPEN_UPLOADS", 256, 1),
   uploadIdleSeconds: integer("UPLOAD_IDLE_SECONDS", 60, 1, 86_400),
+  maxOpenDownloads: integer("MAX_OPEN_DOWNLOADS", 512, 1),
+  maxOpenStreams: integer("MAX_OPEN_STREAMS", 1000, 1),
+  downloadIdleSeconds: integer("DOWNLOAD_IDLE_SECONDS", 60, 1, 86_400),
   drainDelaySeconds: optional("DRAIN_DELAY_SECONDS", Parse.integer(0, 3600)),
   drainSeconds: integer("DRAIN_SECONDS", 25, 0, 86_400),
   signedUrlTtlSeconds: integer("SIGNED_URL_TTL_SECONDS", 900, 1),

@@ -7,6 +7,7 @@ import { Authenticator } from "../../services/Authenticator.ts"
 import { Settings } from "../Config.ts"
 import { AdminCaller, type Caller, type Permission, type ProjectCaller } from "../domain/Principal.ts"
 import { apiError, type ApiError, Error401, Error503, notFound, permissionDenied, unauthorized } from "./ApiErrors.ts"
+import { concerning } from "../telemetry/Subject.ts"
 import { translated } from "./Refusals.ts"
 import { Schema } from "effect"
 
@@ -39,7 +40,12 @@ export const makeAdmission = Effect.gen(function* () {
 export const AuthenticationLive = Layer.effect(
   Authentication,
   Effect.map(makeAdmission, (admit) => ({
-    bearer: () => Effect.flatMap(HttpServerRequest.HttpServerRequest, ({ headers }) => admit(headers.authorization)),
+    bearer: () =>
+      Effect.flatMap(HttpServerRequest.HttpServerRequest, ({ headers }) => admit(headers.authorization)).pipe(
+        Effect.tap((caller) =>
+          caller._tag === "ProjectCaller" ? concerning({ project: caller.project }) : Effect.void,
+        ),
+      ),
   })),
 )
 

@@ -21,10 +21,12 @@ import { envelopes } from "./Edge.ts"
 import * as EventHub from "./events/EventHub.ts"
 import * as KeyWatch from "./events/KeyWatch.ts"
 import { EventsHttp } from "./EventsHttp.ts"
+import * as Gates from "./Gates.ts"
 import { HealthHttp } from "./PublicHttp.ts"
 import { refuseByRule, type Surface } from "./RequestRules.ts"
 import { sent } from "./Sending.ts"
 import { makeServer } from "./Server.ts"
+import { cutStalledReaders } from "./StalledReaders.ts"
 import { traced } from "./Trace.ts"
 import * as UploadGate from "./UploadGate.ts"
 
@@ -61,7 +63,7 @@ class Listeners extends Context.Tag("src/http/Listeners")<
 /** The listening sockets, on which nothing is served before `layer` below does, nor after it is let go. */
 const listener = Layer.scopedContext(
   Effect.gen(function* () {
-    const { adminPort, host, port } = yield* Settings
+    const { adminPort, downloadIdleSeconds, host, port } = yield* Settings
     const server = makeServer()
     const admin = adminPort === undefined ? undefined : makeServer()
     const listeners =
@@ -71,6 +73,11 @@ const listener = Layer.scopedContext(
             { server, surface: "public" as const },
             { server: admin, surface: "admin" as const },
           ]
+    for (const listener of listeners)
+      yield* Effect.acquireRelease(
+        Effect.sync(() => cutStalledReaders(listener.server, downloadIdleSeconds)),
+        (stop) => Effect.sync(stop),
+      )
     const drain = yield* Drain.make(listeners.map((listener) => watchConnections(listener.server)))
     const listening = yield* NodeHttpServer.make(() => server, { host, port })
     if (admin !== undefined) {
@@ -90,10 +97,10 @@ const listener = Layer.scopedContext(
 /** Every request to the router with its answer in the one shape that errors have, its span, and counted while it runs. */
 const middleware = HttpApiBuilder.middleware(
   Effect.map(
-    Drain.Drain,
-    ({ counted }) =>
+    Effect.all([Drain.Drain, Gates.Gates]),
+    ([{ counted }, { answers }]) =>
       (app: HttpApp.Default) =>
-        counted(traced(sent(envelopes(app)))),
+        counted(traced(sent(envelopes(answers(app))))),
   ),
 )
 
@@ -121,7 +128,7 @@ const serving = Layer.scopedDiscard(
 export const layer = Layer.scopedDiscard(Effect.flatMap(Drain.Drain, ({ run }) => Effect.addFinalizer(() => run))).pipe(
   Layer.provideMerge(serving),
   Layer.provide([documents, routedApi, BytesHttp.layer]),
-  Layer.provide(UploadGate.layer),
+  Layer.provide([UploadGate.layer, Gates.layer]),
   Layer.provideMerge(listener),
   Layer.provide(NodeHttpServer.layerContext),
   HttpMiddleware.withTracerDisabledWhen(() => true),

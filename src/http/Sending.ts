@@ -13,7 +13,8 @@ const send = (res: ServerResponse, { body, headers, status }: HttpServerResponse
 
 /**
  * Hands answers that are whole in memory to Node, which sends them. The platform would wait for their last byte in the
- * request's fiber, and for ever when the connection breaks before it: fiber and answer would stay in memory.
+ * request's fiber: for ever, when the connection ends while an answer waits behind another one of the same connection.
+ * Fiber and answer would stay in memory.
  */
 export const sent = <E, R>(app: HttpApp.Default<E, R>): HttpApp.Default<E, R> =>
   Effect.flatMap(app, (response) =>

@@ -8,6 +8,7 @@ import type { Artifact } from "../../domain/Artifact.ts"
 import { disposition, mayPreview, previewPolicy } from "../../domain/Preview.ts"
 import { type ApiError, apiError } from "../ApiErrors.ts"
 import type { Answer } from "../Edge.ts"
+import { Gates } from "../Gates.ts"
 import { evaluate } from "./Conditions.ts"
 import { ReaderLeft, sendBytes } from "./SendLoop.ts"
 import { traced } from "../../telemetry/Spans.ts"
@@ -46,7 +47,7 @@ export const serveContent = traced("Content.serve")((
 ): Effect.Effect<
   Answer | undefined,
   ApiError | BlobMissing | DependencyUnavailable,
-  BlobStore | ContentHasher | Settings
+  BlobStore | ContentHasher | Gates | Settings
 > => {
   const headers = req.headers
   const selection = evaluate(
@@ -102,6 +103,7 @@ const stream = Effect.fnUntraced(function* (
   headers: Record<string, string>,
 ) {
   const { verifyReads } = yield* Settings
+  yield* (yield* Gates).download(artifact.project)
   const reader = yield* (yield* BlobStore).read(blobKey, part)
   const verify =
     verifyReads && part.length === artifact.size

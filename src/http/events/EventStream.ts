@@ -7,6 +7,7 @@ import { encodeSourceEvent } from "../../domain/SourceEventJson.ts"
 import { visible } from "../../domain/Visibility.ts"
 import { moved, openEventStreams } from "../../telemetry/Transfers.ts"
 import { apiError, badRequest } from "../ApiErrors.ts"
+import { Gates } from "../Gates.ts"
 import { Readiness } from "../Readiness.ts"
 import { EventHub } from "./EventHub.ts"
 import { KeyWatch } from "./KeyWatch.ts"
@@ -78,6 +79,7 @@ export const streamEvents = traced("Events.stream")(function* (
 ) {
   const outbox = yield* Outbox
   const readiness = yield* Readiness
+  yield* (yield* Gates).stream(caller.project)
   yield* Effect.acquireRelease(
     Effect.sync(() => moved(openEventStreams, 1)),
     () => Effect.sync(() => moved(openEventStreams, -1)),
