@@ -8,7 +8,7 @@ import { subjectOf } from "../telemetry/Subject.ts"
 import { type ApiError, unavailable } from "./ApiErrors.ts"
 import { makeSlots, type SlotsTaken } from "./Slots.ts"
 
-/** Bytes of answers that all clients together may leave waiting in this node's memory. */
+/** Bytes that all clients together may leave waiting in this node's memory. */
 const mostWaitingBytes = 64 * 1024 * 1024
 
 /** What is smaller the system takes at once. */
@@ -22,6 +22,8 @@ export class Gates extends Context.Tag("src/http/Gates")<
     readonly download: (project: string) => Effect.Effect<void, ApiError, Scope.Scope>
     /** Takes one of `MAX_OPEN_STREAMS` until the scope closes. */
     readonly stream: (project: string) => Effect.Effect<void, ApiError, Scope.Scope>
+    /** Says that so many bytes wait for a client until the scope closes; refused when too many do. Few are not counted. */
+    readonly waiting: (project: string, bytes: number) => Effect.Effect<void, ApiError, Scope.Scope>
     /**
      * Refuses an answer that is whole in memory when too many bytes of such answers wait for clients that do not take
      * them. An answer counts until it was taken or its connection is gone; one without a project counts as nobody's.
@@ -47,6 +49,8 @@ export const layer = Layer.effect(
     const streams = makeSlots(maxOpenStreams)
     const waiting = makeSlots(mostWaitingBytes)
 
+    const refuseBytes = <A, R>(taken: Effect.Effect<A, SlotsTaken, R>) =>
+      Effect.mapError(taken, refusal("bytes waiting for clients"))
     const answer = (response: HttpServerResponse.HttpServerResponse) => {
       const bytes = bytesOf(response)
       if (bytes < smallBytes) return Effect.succeed(response)
@@ -57,18 +61,19 @@ export const layer = Layer.effect(
       >((fiber) =>
         Effect.gen(function* () {
           const { project = "" } = subjectOf(fiber.getFiberRefs())
-          const giveBack = yield* waiting.take(project, bytes)
+          const giveBack = yield* refuseBytes(waiting.take(project, bytes))
           const res = NodeHttpServerRequest.toServerResponse(yield* HttpServerRequest.HttpServerRequest)
           if (res.closed) giveBack()
           else res.once("close", giveBack)
           return response
-        }).pipe(Effect.mapError(refusal("answers waiting for their clients"))),
+        }),
       )
     }
 
     return Gates.of({
       download: (project) => Effect.mapError(downloads.enter(project), refusal("downloads open")),
       stream: (project) => Effect.mapError(streams.enter(project), refusal("event streams open")),
+      waiting: (project, bytes) => (bytes < smallBytes ? Effect.void : refuseBytes(waiting.enter(project, bytes))),
       answers: (app) => Effect.flatMap(app, answer),
     })
   }),

@@ -1,5 +1,5 @@
 import type { ServerResponse } from "node:http"
-import { type Context, Effect, Fiber, Layer } from "effect"
+import { ConfigProvider, type Context, Effect, Fiber, Layer } from "effect"
 import * as AuthenticatorMemory from "../../layers/Authenticator/Memory.ts"
 import * as MemoryDatabase from "../../layers/clients/Memory.ts"
 import * as EventBusMemory from "../../layers/EventBus/Memory.ts"
@@ -10,11 +10,13 @@ import * as ProjectStoreMemory from "../../layers/ProjectStore/Memory.ts"
 import { Authenticator } from "../../services/Authenticator.ts"
 import { EventBus } from "../../services/EventBus.ts"
 import { Outbox } from "../../services/Outbox.ts"
+import * as Settings from "../../src/Config.ts"
 import type { ProjectCaller } from "../../src/domain/Principal.ts"
 import type { SourceEvent } from "../../src/domain/SourceEvent.ts"
 import * as EventHub from "../../src/http/events/EventHub.ts"
 import { streamEvents } from "../../src/http/events/EventStream.ts"
 import * as KeyWatch from "../../src/http/events/KeyWatch.ts"
+import * as Gates from "../../src/http/Gates.ts"
 import { Readiness } from "../../src/http/Readiness.ts"
 
 /** How the services behind the streams were used, and what hinders them. */
@@ -56,6 +58,13 @@ const readiness = Layer.succeed(
   }),
 )
 
+/** With every setting at its default. */
+const gates = Gates.layer.pipe(
+  Layer.provide(Settings.layer),
+  Layer.provide(Layer.setConfigProvider(ConfigProvider.fromMap(new Map()))),
+  Layer.orDie,
+)
+
 /** What event streams stand on, in memory; outbox and authenticator are watched. */
 export const sceneLayer = (watch: Watch) => {
   const stores = Layer.mergeAll(
@@ -66,7 +75,7 @@ export const sceneLayer = (watch: Watch) => {
     ProjectStoreMemory.layer({ defaultQuotaBytes: 1_000_000_000 }),
   ).pipe(Layer.provideMerge(Layer.merge(MemoryDatabase.layer, IdsRandom.layer)))
   const hindered = Layer.merge(watched(Outbox, watch), watched(Authenticator, watch))
-  return Layer.mergeAll(EventHub.layer, KeyWatch.layer, readiness).pipe(
+  return Layer.mergeAll(EventHub.layer, KeyWatch.layer, readiness, gates).pipe(
     Layer.provideMerge(hindered),
     Layer.provideMerge(stores),
   )
@@ -84,8 +93,8 @@ class Received {
   writeHead() {
     return this
   }
-  write(text: string, taken: () => void) {
-    this.text += text
+  write(bytes: Uint8Array, taken: () => void) {
+    this.text += Buffer.from(bytes).toString("utf8")
     const millis = this.#slow()
     if (millis === 0) taken()
     else setTimeout(taken, millis)

@@ -60,9 +60,9 @@ const frame = (event: SourceEvent): string => {
 const standsAt = (position: number): string => `id: ${position}\n\n`
 
 /** Waits until the client took what was written: a slow reader slows its own stream, never the node's memory. */
-const write = (res: ServerResponse, text: string): Effect.Effect<void> =>
+const write = (res: ServerResponse, bytes: Uint8Array): Effect.Effect<void> =>
   Effect.async<void>((resume) => {
-    res.write(text, () => resume(Effect.void))
+    res.write(bytes, () => resume(Effect.void))
   })
 
 /** Asks the client to come back, soon, and not in the same instant as all others. Milliseconds, as SSE has them. */
@@ -79,7 +79,8 @@ export const streamEvents = traced("Events.stream")(function* (
 ) {
   const outbox = yield* Outbox
   const readiness = yield* Readiness
-  yield* (yield* Gates).stream(caller.project)
+  const gates = yield* Gates
+  yield* gates.stream(caller.project)
   yield* Effect.acquireRelease(
     Effect.sync(() => moved(openEventStreams, 1)),
     () => Effect.sync(() => moved(openEventStreams, -1)),
@@ -93,7 +94,11 @@ export const streamEvents = traced("Events.stream")(function* (
     "x-accel-buffering": "no",
   })
   // Handed to the connection whole, even when the drain comes before a slow reader took it.
-  const send = (text: string) => Effect.raceFirst(write(res, text), readiness.drained)
+  const send = (text: string) => {
+    const bytes = Buffer.from(text)
+    const written = Effect.raceFirst(write(res, bytes), readiness.drained)
+    return Effect.scoped(Effect.zipRight(gates.waiting(caller.project, bytes.length), written))
+  }
   yield* send(`: connected\n${standsAt(from)}`)
 
   /** Shared with all readers of the project, unless this one lags behind them. */
@@ -136,9 +141,12 @@ export const streamEvents = traced("Events.stream")(function* (
   })
   yield* loop.pipe(
     Effect.raceFirst(Effect.raceFirst(readiness.drained, keyDead)),
-    Effect.catchTag("DependencyUnavailable", (error) =>
-      Effect.logWarning(`an event stream ended: ${error.dependency} unavailable`, error.cause),
-    ),
+    Effect.catchTags({
+      DependencyUnavailable: (error) =>
+        Effect.logWarning(`an event stream ended: ${error.dependency} unavailable`, error.cause),
+      // Too much waits for the project's clients already: this one comes back to where it stands.
+      ApiError: () => Effect.void,
+    }),
     Effect.ensuring(Effect.map(farewell, (text) => void (readiness.isDraining() ? res.end(text) : res.end()))),
   )
 }, Effect.scoped)
