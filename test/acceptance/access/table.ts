@@ -88,7 +88,8 @@ GET    /v1/admin/events                        -               401  401     401 
 `
 
 /**
- * Every call that takes a lease. The columns are the token that is sent:
+ * Every call that takes a lease. An upload is refused from its head, before its body is asked for. The columns are the
+ * token that is sent:
  *
  *     none      no lease header                 expired     of a claim whose time is over
  *     unknown   a token that nobody issued      released    of a claim that was ended
