@@ -11,6 +11,7 @@ import { Authenticator } from "../../services/Authenticator.ts"
 import { EventBus } from "../../services/EventBus.ts"
 import { Outbox } from "../../services/Outbox.ts"
 import * as Settings from "../../src/Config.ts"
+import { EventId } from "../../src/domain/Ids.ts"
 import type { ProjectCaller } from "../../src/domain/Principal.ts"
 import type { SourceEvent } from "../../src/domain/SourceEvent.ts"
 import * as EventHub from "../../src/http/events/EventHub.ts"
@@ -148,3 +149,11 @@ export const relayed = Effect.gen(function* () {
   yield* (yield* Outbox).markPublished(events)
   return events.map(({ sequence }) => sequence)
 })
+
+/** Writes the last event again and again, each time as another one: cheaper than as many publishes. */
+export const repeatLast = (count: number) =>
+  Effect.map(MemoryDatabase.MemoryDatabase, ({ events }) => {
+    const last = events.at(-1)
+    if (last === undefined) return
+    for (let n = 0; n < count; n++) events.push({ ...last, id: EventId.make(`${last.id}x${n}`) })
+  })

@@ -1,4 +1,4 @@
-import { Context, Effect, Layer, Queue, RcRef, Schedule, type Scope, Stream } from "effect"
+import { Chunk, Context, Effect, Layer, Queue, RcRef, Schedule, type Scope, Stream } from "effect"
 import { EventBus } from "../../../services/EventBus.ts"
 import { Outbox } from "../../../services/Outbox.ts"
 import type { SourceEvent } from "../../domain/SourceEvent.ts"
@@ -54,6 +54,10 @@ const gatherMillisPerReader = 0.2
 /** A look with more events than these is not shared: its readers go to the outbox, a page at a time. */
 const sharedAtMost = 500
 
+const wokenAtOnce = 50
+/** Whatever else is due in this process has its turn. */
+const nextTurn = Effect.async<void>((resume) => void setImmediate(() => resume(Effect.void)))
+
 const nextOf = (watched: Watched, after: number): Effect.Effect<void> =>
   Effect.async<void>((resume) => {
     if (watched.last > after) return resume(Effect.void)
@@ -96,13 +100,14 @@ export const layer = Layer.scoped(
     /** Where the last look ended; undefined before the first. */
     let position: number | undefined
 
-    /** Returns how many readers it woke. */
-    const announce = (watched: Watched, last: number): number => {
-      watched.last = Math.max(watched.last, last)
-      const due = [...watched.waiting].filter(({ after }) => after < watched.last)
-      for (const waiter of due) waiter.wake()
-      return due.length
-    }
+    /** Wakes some at a time, so that thousands do not keep requests waiting. Who left meanwhile is woken in vain. */
+    const wakeAll = (waiters: ReadonlyArray<Waiter>) =>
+      Effect.forEach(Chunk.chunksOf(Chunk.fromIterable(waiters), wokenAtOnce), (some) =>
+        Effect.zipRight(
+          Effect.sync(() => Chunk.forEach(some, ({ wake }) => wake())),
+          nextTurn,
+        ),
+      )
     /** All read for themselves once: what came before this position was looked for by nobody. */
     const beginAt = (at: number) => {
       recent.restart(at)
@@ -141,9 +146,12 @@ export const layer = Layer.scoped(
         else return { more: false, woken: 0 }
       }
       position = news.examined
-      let woken = 0
-      for (const { last, watched } of found) woken += announce(watched, last)
-      return { more: news.more, woken }
+      const due = found.flatMap(({ last, watched }) => {
+        watched.last = Math.max(watched.last, last)
+        return [...watched.waiting].filter(({ after }) => after < last)
+      })
+      yield* wakeAll(due)
+      return { more: news.more, woken: due.length }
     })
 
     const following = persistently("the subscription to the event bus broke", (works) =>
