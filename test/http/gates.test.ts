@@ -1,8 +1,14 @@
 import { describe, expect, it } from "@effect/vitest"
-import { ConfigProvider, Effect, Exit, Layer, Scope } from "effect"
+import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import { ConfigProvider, Effect, Exit, Layer, Schedule, Scope, TestServices } from "effect"
+import { once } from "node:events"
+import { createServer } from "node:http"
+import { type AddressInfo, connect } from "node:net"
 import * as Settings from "../../src/Config.ts"
 import type { ApiError } from "../../src/http/ApiErrors.ts"
 import * as Gates from "../../src/http/Gates.ts"
+import { sent } from "../../src/http/Sending.ts"
 
 const MiB = 1024 * 1024
 
@@ -49,5 +55,33 @@ describe("what the node holds for its readers", () => {
       yield* Scope.close(taken, Exit.void)
       expect(yield* answerOf(waiting("a", MiB))).toBe(200)
     }).pipe(Effect.provide(gates)),
+  )
+
+  it.scoped("an answer that would wait beyond them is refused, until another one's client took it or left", () =>
+    Effect.gen(function* () {
+      const { answers } = yield* Gates.Gates
+      const large = Effect.succeed(HttpServerResponse.uint8Array(new Uint8Array(16 * MiB)))
+      const app = Effect.catchAll(answers(large), ({ status }) => HttpServerResponse.empty({ status }))
+      const handler = yield* NodeHttpServer.makeHandler(sent(app))
+      const server = yield* Effect.acquireRelease(
+        Effect.sync(() => createServer(handler)),
+        (server) => Effect.sync(() => server.close().closeAllConnections()),
+      )
+      yield* Effect.promise(() => once(server.listen(0, "127.0.0.1"), "listening"))
+      const { port } = server.address() as AddressInfo
+      /** The status of an answer of which nothing more is read. */
+      const stalled = Effect.promise(async () => {
+        const socket = connect(port, "127.0.0.1")
+        socket.write("GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+        await once(socket, "readable")
+        return { socket, status: (socket.read() as Buffer).toString("latin1", 9, 12) }
+      })
+      const first = yield* stalled
+      for (let n = 0; n < 3; n++) expect((yield* stalled).status).toBe("200")
+      expect((yield* stalled).status).toBe("503")
+      first.socket.destroy()
+      const again = Effect.filterOrFail(stalled, ({ status }) => status === "200")
+      yield* Effect.retry(again, { times: 50, schedule: Schedule.spaced("20 millis") })
+    }).pipe(Effect.provide(gates), TestServices.provideLive),
   )
 })
