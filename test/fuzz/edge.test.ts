@@ -21,10 +21,13 @@ describe("bad input", { timeout: 60_000 + cases * 100 }, () => {
   let tenant: Tenant
 
   beforeAll(async () => {
-    node = await startNode({ env: { DATA_DIR: home.path, UPLOAD_IDLE_SECONDS: "1", LOG_LEVEL: "warning" } })
+    node = await startNode({
+      readyWithinMs: 120_000,
+      env: { DATA_DIR: home.path, UPLOAD_IDLE_SECONDS: "1", LOG_LEVEL: "warning" },
+    })
     adminKey = JSON.parse(readFileSync(join(home.path, "dev-credentials.json"), "utf8")).admin_key
     tenant = await makeTenant(node.baseUrl, adminKey, { name: "fuzz" })
-  }, 120_000)
+  }, 180_000)
   afterAll(async () => {
     await node?.stop()
     home.remove()
@@ -74,6 +77,8 @@ describe("bad input", { timeout: 60_000 + cases * 100 }, () => {
         (endings[`${kind.split(",")[0]} ${status ?? "closed"}`] ?? 0) + 1
       if (hung) return fault("no answer")
       if (status === undefined || status < 400 || body === "") return
+      // Of two requests with one key the later one took over, and then ended for what is wrong with it.
+      if (status === 503 && body.includes("took this upload over ended without an artifact")) return
       if (status >= 500) return fault(`answered ${status} ${body}`)
       let code: unknown
       try {

@@ -9,10 +9,11 @@ export interface Ending {
   readonly hung: boolean
 }
 
-/** The node drops heads that are not whole after 10 s and bodies that stand still after UPLOAD_IDLE_SECONDS. */
-const longestMillis = 20_000
+/** The node drops heads that are not whole after 10 s, uploads after UPLOAD_IDLE_SECONDS, and JSON bodies after 30 s. */
+const longestMillis = 45_000
 
-const answerIn = (bytes: Buffer): { readonly status: number; readonly body: string } | undefined => {
+/** `bodiless`: the request was a HEAD, whose answer has the length of a body and no body. */
+const answerIn = (bytes: Buffer, bodiless: boolean): { readonly status: number; readonly body: string } | undefined => {
   let from = 0
   for (;;) {
     const end = bytes.indexOf("\r\n\r\n", from)
@@ -21,6 +22,7 @@ const answerIn = (bytes: Buffer): { readonly status: number; readonly body: stri
     const status = Number(/^HTTP\/1\.1 (\d{3})/.exec(head)?.[1])
     from = end + 4
     if (status < 200) continue
+    if (bodiless) return { status, body: "" }
     const length = /\r\ncontent-length: (\d+)/i.exec(head)?.[1]
     const body = bytes.subarray(from)
     if (length !== undefined && body.length < Number(length)) return undefined
@@ -33,12 +35,13 @@ export const sendBytes = (port: number, bytes: Buffer, random: Random): Promise<
   new Promise((resolve) => {
     const cuts = random.below(3) === 0 ? random.between(2, 6) : 1
     const places = Array.from({ length: cuts - 1 }, () => random.below(bytes.length + 1)).toSorted((a, b) => a - b)
+    const bodiless = bytes.subarray(0, 5).toString("latin1") === "HEAD "
     const socket = connect(port, "127.0.0.1")
     let received: Buffer = Buffer.alloc(0)
     const finish = (hung: boolean) => {
       clearTimeout(timer)
       socket.destroy()
-      const answer = answerIn(received)
+      const answer = answerIn(received, bodiless)
       resolve({ status: answer?.status, body: answer?.body ?? "", hung: hung && answer === undefined })
     }
     const timer = setTimeout(() => finish(true), longestMillis)
@@ -46,7 +49,7 @@ export const sendBytes = (port: number, bytes: Buffer, random: Random): Promise<
     socket.on("close", () => finish(false))
     socket.on("data", (chunk) => {
       received = Buffer.concat([received, chunk])
-      if (answerIn(received) !== undefined) finish(false)
+      if (answerIn(received, bodiless) !== undefined) finish(false)
     })
     socket.on("connect", () => {
       let from = 0
