@@ -38,7 +38,7 @@ describe("parts of the body", () => {
     expect(accept("mime", " text/plain ")).toEqual({ mime: "text/plain" })
     expect(accept("size_bytes", "0")).toEqual({ size: 0 })
     expect(accept("sha256", "a".repeat(64))).toEqual({ sha256: "a".repeat(64) })
-    expect(accept("metadata", '{"a":[1]}')).toEqual({ metadata: { a: [1] } })
+    expect(accept("metadata", '{"a":[1]}')).toEqual({ metadata: { a: [1] }, metadataBytes: 9 })
   })
   it.each([
     "run_id",
