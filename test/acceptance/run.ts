@@ -22,7 +22,7 @@ const root = resolve(import.meta.dirname, "../..")
 const home = privateDir("acceptance")
 const stops: Array<() => Promise<void>> = []
 const adminKey = `mbx_${randomBytes(32).toString("hex")}`
-const limits = { MAX_ARTIFACT_BYTES: "33554432", MAX_OPEN_UPLOADS: "24", UPLOAD_IDLE_SECONDS: "2" }
+const limits = { MAX_ARTIFACT_BYTES: "33554432", MAX_OPEN_UPLOADS: "64", UPLOAD_IDLE_SECONDS: "2" }
 const env: Record<string, string> = {
   ...limits,
   DATA_DIR: join(home.path, "data"),
