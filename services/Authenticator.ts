@@ -22,7 +22,8 @@ export class ApiKeyNotFound extends Schema.TaggedError<ApiKeyNotFound>()("ApiKey
 
 /**
  * API keys: who calls and what they may. Keys are stored as SHA-256 only and compared in constant time. A revocation
- * or an expiry reaches every pod within 5 s; commits check the key's row itself.
+ * or an expiry reaches every pod within 5 s; commits check the key's row itself. A key works at once on the pod that issued
+ * it, and within about a second on others, also when it was asked for before it existed.
  */
 export class Authenticator extends Context.Tag("services/Authenticator")<
   Authenticator,

@@ -1,5 +1,6 @@
 import { hash, timingSafeEqual } from "node:crypto"
 import * as SqlClient from "@effect/sql/SqlClient"
+import type { SqlError } from "@effect/sql/SqlError"
 import { Clock, DateTime, Effect, Layer, Redacted, Schema } from "effect"
 import { CredentialId, ExternalId, ProjectHandle } from "../../src/domain/Ids.ts"
 import { Permission, Principal, ProjectCaller } from "../../src/domain/Principal.ts"
@@ -7,6 +8,8 @@ import { ProjectNotFound } from "../../src/domain/Project.ts"
 import { ApiKeyNotFound, type ApiKeyRecord, Authenticator, Unauthorized } from "../../services/Authenticator.ts"
 import { Ids } from "../../services/Ids.ts"
 import type { DependencyUnavailable } from "../../services/Unavailable.ts"
+import { batched } from "../clients/batched.ts"
+import { Expiring } from "../clients/Expiring.ts"
 import { sqlState, unavailable } from "../clients/sqlErrors.ts"
 import { traced } from "../../src/telemetry/Spans.ts"
 
@@ -36,30 +39,63 @@ const hashOf = (secret: string) => hash("sha256", secret, "buffer")
 
 /** How long a good answer is believed without asking again, in milliseconds; a revocation must arrive within 5 s. */
 const believedFor = 2000
-const believedAtMost = 10_000
+/** How long a key without an answer is refused without asking again, in milliseconds: another pod may issue it meanwhile. */
+const unknownFor = 1000
+const cachedAtMost = 10_000
+
+/** By key for each, however few rows the statistics know of; one plan, whatever the number of hashes. */
+const selectLive = (sql: SqlClient.SqlClient, hashes: ReadonlyArray<string>) =>
+  sql`select ${sql.literal(rowColumns)}
+    from jsonb_array_elements_text(${JSON.stringify(hashes)}::text::jsonb) as wanted(hash),
+      lateral (
+        select ${sql.literal(rowColumns)} from api_keys
+        where key_hash = decode(wanted.hash, 'hex') and revoked_at is null
+          and (expires_at is null or expires_at > clock_timestamp()) limit 1
+      ) as live`
+
+/**
+ * Finds live keys by their hashes. Look-ups share statements, so that many at once, of keys that nobody knows too, take
+ * one connection and few round trips.
+ */
+const makeLookUp = (sql: SqlClient.SqlClient) =>
+  batched<Buffer, typeof Row.Type | undefined, SqlError>({
+    lanes: 1,
+    most: 256,
+    run: (hashes) =>
+      Effect.gen(function* () {
+        const rows = yield* Effect.orDie(
+          decode(yield* selectLive(sql, [...new Set(hashes.map((hash) => hash.toString("hex")))])),
+        )
+        const byHash = new Map(rows.map((row) => [Buffer.from(row.key_hash).toString("hex"), row]))
+        return hashes.map((hash) => {
+          const row = byHash.get(hash.toString("hex"))
+          return Effect.succeed(row !== undefined && timingSafeEqual(row.key_hash, hash) ? row : undefined)
+        })
+      }),
+  })
 
 const make = Effect.gen(function* () {
   const sql = yield* SqlClient.SqlClient
   const ids = yield* Ids
   const columns = sql.literal(rowColumns)
-  const believed = new Map<string, { readonly caller: ProjectCaller; readonly until: number }>()
-  const forget = (id: CredentialId) => {
-    for (const [hash, { caller }] of believed) if (caller.keyId === id) believed.delete(hash)
-  }
+  const lookUp = yield* makeLookUp(sql)
+  const believed = new Expiring<ProjectCaller>(cachedAtMost)
+  /** Hashes of keys that were not found. */
+  const unknown = new Expiring<true>(cachedAtMost)
+  /** Keys issued here so far: a look-up that was under way meanwhile may have missed one of them. */
+  let issued = 0
 
-  const lookUp = Effect.fnUntraced(function* (hash: Buffer) {
-    const rows = yield* sql`select ${columns} from api_keys
-      where key_hash = ${hash} and revoked_at is null and (expires_at is null or expires_at > clock_timestamp())`.pipe(
-      Effect.catchTag("SqlError", unavailable("Authenticator.authenticate")),
-    )
-    const [row] = yield* Effect.orDie(decode(rows))
-    if (row === undefined || !timingSafeEqual(row.key_hash, hash)) return yield* new Unauthorized()
+  const find = Effect.fnUntraced(function* (hash: Buffer, name: string) {
+    const issuedBefore = issued
+    const row = yield* Effect.catchTag(lookUp(hash), "SqlError", unavailable("Authenticator.authenticate"))
+    const now = yield* Clock.currentTimeMillis
+    if (row === undefined) {
+      if (issued === issuedBefore) unknown.set(name, true, now + unknownFor)
+      return yield* new Unauthorized()
+    }
     const { id, project, principal, permissions } = recordOf(row)
     const caller = new ProjectCaller({ keyId: id, project, principal, permissions })
-    const now = yield* Clock.currentTimeMillis
-    const until = Math.min(now + believedFor, row.expires_at?.epochMillis ?? Number.POSITIVE_INFINITY)
-    if (believed.size >= believedAtMost) believed.clear()
-    believed.set(hash.toString("base64"), { caller, until })
+    believed.set(name, caller, Math.min(now + believedFor, row.expires_at?.epochMillis ?? Number.POSITIVE_INFINITY))
     return caller
   })
 
@@ -69,20 +105,23 @@ const make = Effect.gen(function* () {
         const parts = /^(mbx_[A-Za-z0-9]{32,256})(?:\.([a-z0-9-]+))?$/.exec(Redacted.value(key))
         if (parts === null) return new Unauthorized()
         const hash = hashOf(parts[1] ?? "")
+        const name = hash.toString("base64")
         const meant = (caller: ProjectCaller) =>
           parts[2] === undefined || parts[2] === caller.project ? Effect.succeed(caller) : new Unauthorized()
-        const known = believed.get(hash.toString("base64"))
-        if (known !== undefined && known.until > clock.unsafeCurrentTimeMillis()) return meant(known.caller)
-        return Effect.flatMap(lookUp(hash), meant)
+        const now = clock.unsafeCurrentTimeMillis()
+        const known = believed.get(name, now)
+        if (known !== undefined) return meant(known)
+        return unknown.get(name, now) === undefined ? Effect.flatMap(find(hash, name), meant) : new Unauthorized()
       }),
     ),
 
     issue: traced("Authenticator.issue")(function* (options) {
       const key = options.key ?? (yield* ids.apiKey)
+      const hash = hashOf(Redacted.value(key))
       const rows = yield* sql`insert into api_keys ${sql.insert({
         id: yield* ids.credential,
         project: options.project,
-        key_hash: hashOf(Redacted.value(key)),
+        key_hash: hash,
         principal_kind: options.principal.kind,
         principal_id: options.principal.id,
         permissions: `{${[...new Set(options.permissions)].join(",")}}`,
@@ -94,6 +133,8 @@ const make = Effect.gen(function* () {
             : unavailable("Authenticator.issue")(error),
         ),
       )
+      issued++
+      unknown.delete(hash.toString("base64"))
       const [row] = yield* Effect.orDie(decode(rows))
       if (row === undefined) return yield* Effect.dieMessage("an insert returned no row")
       return { record: recordOf(row), key }
@@ -114,7 +155,7 @@ const make = Effect.gen(function* () {
       function* (project, id) {
         const rows = yield* sql`update api_keys set revoked_at = clock_timestamp()
           where id = ${id} and project = ${project} and revoked_at is null returning id`
-        forget(id)
+        believed.deleteWhere(({ keyId }) => keyId === id)
         if (rows.length === 0) return yield* new ApiKeyNotFound({ id })
       },
       Effect.catchTag("SqlError", unavailable("Authenticator.revoke")),

@@ -4,6 +4,7 @@ import type { Claim } from "../../src/domain/Claim.ts"
 import type { Principal } from "../../src/domain/Principal.ts"
 import { LeaseVerifier } from "../../services/LeaseVerifier.ts"
 import { claimOf, findByToken, hashOf } from "../ClaimStore/claims.ts"
+import { Expiring } from "../clients/Expiring.ts"
 import { unavailable } from "../clients/sqlErrors.ts"
 import { traced } from "../../src/telemetry/Spans.ts"
 
@@ -17,7 +18,7 @@ const keyOf = (project: string, principal: Principal, hash: Buffer) =>
 
 const make = Effect.gen(function* () {
   const sql = yield* SqlClient.SqlClient
-  const believed = new Map<string, { readonly claim: Claim; readonly until: number }>()
+  const believed = new Expiring<Claim>(believedAtMost)
 
   return LeaseVerifier.of({
     verify: traced("LeaseVerifier.verify")(
@@ -26,13 +27,12 @@ const make = Effect.gen(function* () {
         const key = keyOf(options.project, options.principal, tokenHash)
         const proof = { _tag: "ClaimRow", tokenHash } as const
         const now = yield* Clock.currentTimeMillis
-        const known = believed.get(key)
-        if (known !== undefined && known.until > now) return { _tag: "Live", claim: known.claim, proof } as const
+        const known = believed.get(key, now)
+        if (known !== undefined) return { _tag: "Live", claim: known, proof } as const
         const { row, live } = yield* Effect.provideService(findByToken(options), SqlClient.SqlClient, sql)
         const claim = claimOf(row)
         if (!live) return { _tag: "Ended", claim } as const
-        if (believed.size >= believedAtMost) believed.clear()
-        believed.set(key, { claim, until: Math.min(now + believedFor, row.expires_at.epochMillis) })
+        believed.set(key, claim, Math.min(now + believedFor, row.expires_at.epochMillis))
         return { _tag: "Live", claim, proof } as const
       },
       Effect.catchTag("SqlError", unavailable("LeaseVerifier.verify")),
