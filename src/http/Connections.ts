@@ -1,5 +1,6 @@
 import type { IncomingMessage, Server, ServerResponse } from "node:http"
 import { Server as NetServer, type Socket } from "node:net"
+import { connectionRefused } from "../telemetry/Transfers.ts"
 
 /** How long a connection may take to send the head of a request, in milliseconds; what takes longer is no request. */
 export const headMillis = 10_000
@@ -22,16 +23,33 @@ interface Use {
   seen: number
 }
 
+const isIdle = (socket: Socket, { open, seen }: Use) => open === 0 && socket.bytesRead === seen && !socket.destroyed
+
+/** Of the connections that a server may have, how many it keeps free by closing idle ones. */
+const spareOf = (most: number) => Math.max(1, Math.min(32, most >> 4))
+
 /**
  * Watches a server's connections. Node's own `close` is not enough: it drops answers that were ended and are not sent
  * yet, keeps silent connections, and leaves those that fall idle later open for their keep-alive time.
+ * `most`: no more are open at once; absent: any number. A few of them are kept free: those that were idle for longest are
+ * closed, so that silent clients keep nobody out. While all are busy, those beyond `most` are closed as they come.
  */
-export const watchConnections = (server: Server): Connections => {
+export const watchConnections = (server: Server, most?: number): Connections => {
+  /** The one that was idle for longest comes first, of those that are idle. */
   const uses = new Map<Socket, Use>()
+  if (most !== undefined) {
+    server.maxConnections = most
+    server.on("drop", connectionRefused)
+  }
+  const keepSomeFree = (coming: 0 | 1) => {
+    if (most === undefined || uses.size + coming <= most - spareOf(most)) return
+    for (const [socket, use] of uses) if (isIdle(socket, use)) return void socket.destroy()
+  }
   const unanswered = new Set<ServerResponse>()
   let last = false
 
   server.on("connection", (socket: Socket) => {
+    keepSomeFree(1)
     uses.set(socket, { open: 0, seen: 0 })
     socket.once("close", () => uses.delete(socket))
   })
@@ -45,6 +63,8 @@ export const watchConnections = (server: Server): Connections => {
     res.once("close", () => {
       use.open--
       use.seen = socket.bytesRead
+      if (uses.delete(socket)) uses.set(socket, use)
+      keepSomeFree(0)
       unanswered.delete(res)
     })
   })
@@ -60,8 +80,8 @@ export const watchConnections = (server: Server): Connections => {
       const began = performance.now()
       const closeIdle = () => {
         const late = performance.now() - began
-        for (const [socket, { open, seen }] of uses)
-          if (late >= graceMillis || (open === 0 && (socket.bytesRead === seen || late >= headMillis))) socket.destroy()
+        for (const [socket, use] of uses)
+          if (late >= graceMillis || isIdle(socket, use) || (use.open === 0 && late >= headMillis)) socket.destroy()
       }
       const timer = setInterval(closeIdle, 50)
       // Not the HTTP server's own method, which cuts answers off.

@@ -22,6 +22,7 @@ import * as EventHub from "./events/EventHub.ts"
 import * as KeyWatch from "./events/KeyWatch.ts"
 import { EventsHttp } from "./EventsHttp.ts"
 import * as Gates from "./Gates.ts"
+import { connectionLimit } from "./OpenFiles.ts"
 import { HealthHttp } from "./PublicHttp.ts"
 import { refuseByRule, type Surface } from "./RequestRules.ts"
 import { sent } from "./Sending.ts"
@@ -78,7 +79,12 @@ const listener = Layer.scopedContext(
         Effect.sync(() => cutStalledReaders(listener.server, downloadIdleSeconds)),
         (stop) => Effect.sync(stop),
       )
-    const drain = yield* Drain.make(listeners.map((listener) => watchConnections(listener.server)))
+    const most = yield* connectionLimit
+    // The administrator's own listener is not for everybody to fill.
+    const watched = listeners.map(({ server, surface }) =>
+      watchConnections(server, surface === "admin" ? undefined : most),
+    )
+    const drain = yield* Drain.make(watched)
     const listening = yield* NodeHttpServer.make(() => server, { host, port })
     if (admin !== undefined) {
       const { address } = yield* Effect.mapError(

@@ -12,6 +12,12 @@ export const openEventStreams = gauge("artifact_open_event_streams", "Event stre
 const received = counter("artifact_bytes_received_total", "Bytes of upload bodies that came, accepted or not.")
 const sent = counter("artifact_bytes_sent_total", "Bytes of artifacts handed to connections.")
 
+const refusedConnections = counter(
+  "artifact_connections_refused_total",
+  "Connections that were closed as they came, for there were too many.",
+)
+
+export const connectionRefused = (): void => refusedConnections.unsafeUpdate(1, [])
 export const bytesReceived = (bytes: number): void => received.unsafeUpdate(bytes, [])
 export const bytesSent = (bytes: number): void => sent.unsafeUpdate(bytes, [])
 

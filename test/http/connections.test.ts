@@ -14,9 +14,13 @@ interface Scene {
 const MiB = 1024 * 1024
 const get = "GET / HTTP/1.1\r\nHost: here\r\n\r\n"
 
-const withServer = async (answer: (res: ServerResponse) => void, work: (scene: Scene) => Promise<void>) => {
+const withServer = async (
+  answer: (res: ServerResponse) => void,
+  work: (scene: Scene) => Promise<void>,
+  most?: number,
+) => {
   const server = createServer({ keepAliveTimeout: 65_000 })
-  const connections = watchConnections(server)
+  const connections = watchConnections(server, most)
   server.on("request", (_, res) => answer(res))
   server.listen(0, "127.0.0.1")
   await once(server, "listening")
@@ -121,6 +125,61 @@ describe("the end of a server's connections", () => {
         expect(performance.now() - began).toBeGreaterThan(290)
         await ended(socket.resume())
       },
+    )
+  })
+})
+
+describe("a server that may have eight connections", () => {
+  const most = 8
+  const isOpen = (socket: Socket) => !socket.destroyed && socket.readable
+
+  it("closes the one that was idle for longest for each that comes", async () => {
+    await withServer(
+      (res) => void res.end("well"),
+      async ({ open, server }) => {
+        const used = (await open()).resume()
+        const silent: Array<Socket> = []
+        for (let n = 0; n < 5; n++) silent.push((await open()).resume())
+        // Used lately, so that the silent ones go first.
+        used.write(get)
+        await once(used, "data")
+        for (let n = 0; n < 30; n++) silent.push((await open()).resume())
+        const last = await open()
+        last.write(get)
+        expect((await once(last, "data"))[0].toString()).toContain("200 OK")
+        expect(silent[0]?.destroyed).toBe(true)
+        expect(
+          await new Promise<number>((resolve) => server.getConnections((_, count) => resolve(count))),
+        ).toBeLessThanOrEqual(most)
+      },
+      most,
+    )
+  })
+
+  it("closes what comes beyond that while all others are busy, and takes the next once one is free", async () => {
+    const waiting: Array<ServerResponse> = []
+    await withServer(
+      (res) => void waiting.push(res),
+      async ({ open }) => {
+        const busy: Array<Socket> = []
+        for (let n = 0; n < most; n++) {
+          const socket = (await open()).resume()
+          socket.write(get)
+          busy.push(socket)
+          while (waiting.length < busy.length) await sleep(5)
+        }
+        const beyond = await open()
+        await ended(beyond.resume())
+        expect(busy.every(isOpen)).toBe(true)
+        for (const res of waiting) res.end("well")
+        await sleep(50)
+        const next = await open()
+        next.write(get)
+        while (waiting.length <= most) await sleep(5)
+        waiting.at(-1)?.end("well")
+        expect((await once(next, "data"))[0].toString()).toContain("200 OK")
+      },
+      most,
     )
   })
 })

@@ -8,6 +8,8 @@ export interface NodeOptions {
   /** The whole configuration: nothing but PATH and HOME is inherited. HOST, PORT and METRICS_PORT may be given too. */
   readonly env: Readonly<Record<string, string>>
   readonly args?: ReadonlyArray<string>
+  /** How many files it may have open; default: as many as this process. */
+  readonly openFiles?: number
   /** The folder of the source to run, with node_modules; default: this one. */
   readonly source?: string | undefined
   /** How long until /readyz answers 200, in milliseconds; default 60,000. */
@@ -53,10 +55,14 @@ export const startNode = async (options: NodeOptions): Promise<ProductNode> => {
     PORT: port,
   }
   const root = options.source ?? here
-  const spawned = await spawnRecorded(process.execPath, [...startArguments(root), ...(options.args ?? [])], {
-    cwd: root,
-    env,
-  })
+  const command = [process.execPath, ...startArguments(root), ...(options.args ?? [])]
+  const spawned =
+    options.openFiles === undefined
+      ? await spawnRecorded(process.execPath, command.slice(1), { cwd: root, env })
+      : await spawnRecorded("/bin/sh", ["-c", `ulimit -n ${options.openFiles} && exec "$@"`, "sh", ...command], {
+          cwd: root,
+          env,
+        })
   const baseUrl = `http://127.0.0.1:${port}`
   try {
     await waitForHttp200(spawned, `${baseUrl}/readyz`, options.readyWithinMs ?? 60_000)
