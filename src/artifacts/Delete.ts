@@ -9,6 +9,7 @@ import { RemovalQueue } from "../../services/RemovalQueue.ts"
 import { DependencyUnavailable } from "../../services/Unavailable.ts"
 import { Wakeup } from "../../services/Wakeup.ts"
 import { traced } from "../telemetry/Spans.ts"
+import { inTurn, writing } from "../turns/Turns.ts"
 
 /** How long a caller waits for the object's removal; the queue goes on after that. */
 const removalPatience = "2 seconds"
@@ -24,7 +25,8 @@ export const deleteArtifact = traced("delete")(function* (caller: ProjectCaller,
   const wakeup = yield* Wakeup
   yield* concerning({ project: caller.project, artifactId: id })
   const { blobKey, refunding } = yield* Effect.gen(function* () {
-    const { blobKey, usage } = yield* metadata.remove(caller, id, yield* (yield* Ids).event)
+    const removing = metadata.remove(caller, id, yield* (yield* Ids).event)
+    const { blobKey, usage } = yield* inTurn(caller.project, writing, removing)
     if (usage === undefined) return { blobKey, refunding: undefined }
     yield* Effect.logDebug("deleted")
     yield* wakeup.ring

@@ -8,6 +8,7 @@ import { ProjectStore } from "../../services/ProjectStore.ts"
 import { deleteArtifact } from "../artifacts/Delete.ts"
 import { RoutedApi } from "./Api.ts"
 import { type ArtifactsGroup, SignedUrlBody } from "./ArtifactsApi.ts"
+import { inTurn, reading, readingPage } from "../turns/Turns.ts"
 import { encodeArtifact, timestamp } from "./ArtifactJson.ts"
 import { permittedCaller, projectCaller } from "./Auth.ts"
 import { jsonBody } from "./JsonBody.ts"
@@ -19,7 +20,7 @@ type Handlers = HttpApiBuilder.Handlers.FromGroup<HttpApiError.HttpApiDecodeErro
 const quota = (project: string | undefined) =>
   Effect.gen(function* () {
     const caller = yield* permittedCaller(project, "mobius.project.view")
-    const { pendingCount, usage } = yield* (yield* ProjectStore).get(caller.project)
+    const { pendingCount, usage } = yield* inTurn(caller.project, reading, (yield* ProjectStore).get(caller.project))
     return {
       used_bytes: usage.usedBytes,
       limit_bytes: usage.limitBytes,
@@ -35,7 +36,7 @@ const handle = (handlers: Handlers) =>
     .handle("list", ({ path, urlParams }) =>
       Effect.gen(function* () {
         const caller = yield* projectCaller(path.project)
-        const page = yield* (yield* MetadataStore).list(caller, {
+        const listing = (yield* MetadataStore).list(caller, {
           runId: urlParams.run_id,
           stepId: urlParams.step_id,
           jobId: urlParams.job_id,
@@ -45,6 +46,7 @@ const handle = (handlers: Handlers) =>
           cursor: urlParams.cursor,
           limit: urlParams.limit ?? 20,
         })
+        const page = yield* inTurn(caller.project, readingPage, listing)
         return {
           items: page.items.map(encodeArtifact),
           has_more: page.nextCursor !== undefined,
@@ -58,7 +60,8 @@ const handle = (handlers: Handlers) =>
       Effect.gen(function* () {
         const caller = yield* projectCaller(path.project)
         const includeDeleted = urlParams.include === "deleted"
-        return encodeArtifact(yield* (yield* MetadataStore).find(caller, path.id, { includeDeleted }))
+        const finding = (yield* MetadataStore).find(caller, path.id, { includeDeleted })
+        return encodeArtifact(yield* inTurn(caller.project, reading, finding))
       }).pipe(translated),
     )
     .handleRaw("signedUrl", ({ path, request, urlParams }) =>

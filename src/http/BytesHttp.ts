@@ -13,6 +13,7 @@ import { type Refusal, translated } from "./Refusals.ts"
 import { matchOf, queryOf } from "./Routes.ts"
 import { verifySignature } from "./SignedUrls.ts"
 import { inSpan } from "./Trace.ts"
+import { reading, Turns } from "../turns/Turns.ts"
 
 /** A request for one of the routes below, with what its URL says. */
 interface Call {
@@ -27,6 +28,7 @@ interface Call {
 const makeHandlers = Effect.gen(function* () {
   const admit = yield* makeAdmission
   const metadata = yield* MetadataStore
+  const turns = yield* Turns
   const callerOf = ({ project, req }: Call) =>
     Effect.flatMap(admit(req.headers.authorization), (caller) => inProject(caller, project))
 
@@ -41,7 +43,9 @@ const makeHandlers = Effect.gen(function* () {
   const publish = (call: Call) =>
     Effect.flatMap(callerOf(call), (caller) => publishOverHttp(call.req, call.res, caller))
   const content = (call: Call) =>
-    Effect.flatMap(callerOf(call), (caller) => serve(call, metadata.findContent(caller, call.id)))
+    Effect.flatMap(callerOf(call), (caller) =>
+      serve(call, turns.run(caller.project, reading, metadata.findContent(caller, call.id))),
+    )
   const signed = (call: Call) => {
     const told = new URLSearchParams(queryOf(call.req))
     return Effect.zipRight(

@@ -14,6 +14,7 @@ import { CurrentCaller, permittedCaller, projectCaller } from "./Auth.ts"
 import { ClaimBody } from "./ClaimsApi.ts"
 import { jsonBody } from "./JsonBody.ts"
 import { translated } from "./Refusals.ts"
+import { inTurn, writing } from "../turns/Turns.ts"
 
 const defaultLeaseSeconds = 60
 
@@ -63,7 +64,7 @@ export const ClaimsHttp = HttpApiBuilder.group(RoutedApi, "claims", (handlers) =
           ...(body.worker_principal_id === undefined ? {} : { workerPrincipalId: body.worker_principal_id }),
           visibility: body.visibility ?? "shared",
         })
-        const lease = yield* (yield* ClaimStore).put(claim, leaseSeconds)
+        const lease = yield* inTurn(project, writing, (yield* ClaimStore).put(claim, leaseSeconds))
         return HttpServerResponse.unsafeJson(
           {
             lease_token: Redacted.value(lease.token),
@@ -81,7 +82,8 @@ export const ClaimsHttp = HttpApiBuilder.group(RoutedApi, "claims", (handlers) =
         const token = leaseToken(headers)
         if (token === undefined) return yield* new LeaseRequired()
         const jobId = yield* decodeJob(path.job_id)
-        const expiresAt = yield* (yield* ClaimStore).heartbeat({ project, jobId, token, principal })
+        const beat = (yield* ClaimStore).heartbeat({ project, jobId, token, principal })
+        const expiresAt = yield* inTurn(project, writing, beat)
         return { expires_at: timestamp(expiresAt) }
       }).pipe(translated),
     )
@@ -93,7 +95,7 @@ export const ClaimsHttp = HttpApiBuilder.group(RoutedApi, "claims", (handlers) =
         const token = leaseToken(headers)
         const jobId = yield* decodeJob(path.job_id)
         const override = (project: ProjectHandle) =>
-          audited(claims.releaseJob(project, jobId), {
+          audited(inTurn(project, writing, claims.releaseJob(project, jobId)), {
             action: "claim.overridden",
             project,
             subject: () => jobId,
@@ -102,7 +104,7 @@ export const ClaimsHttp = HttpApiBuilder.group(RoutedApi, "claims", (handlers) =
         if (caller._tag === "AdminCaller") yield* override(yield* decodeProject(path.project))
         else {
           const { principal, project } = yield* projectCaller(path.project)
-          if (token !== undefined) yield* claims.release({ project, jobId, token, principal })
+          if (token !== undefined) yield* inTurn(project, writing, claims.release({ project, jobId, token, principal }))
           else if (caller.may("mobius.claims.manage")) yield* override(project)
           else return yield* Effect.fail(permissionDenied("mobius.claims.manage"))
         }

@@ -29,6 +29,7 @@ import { sent } from "./Sending.ts"
 import { makeServer } from "./Server.ts"
 import { cutStalledReaders } from "./StalledReaders.ts"
 import { traced } from "./Trace.ts"
+import * as Turns from "../turns/Turns.ts"
 import * as UploadGate from "./UploadGate.ts"
 
 /** What the platform's router finds is what RequestRules.ts has let through: exact, and ids of any length. */
@@ -134,7 +135,7 @@ const serving = Layer.scopedDiscard(
 export const layer = Layer.scopedDiscard(Effect.flatMap(Drain.Drain, ({ run }) => Effect.addFinalizer(() => run))).pipe(
   Layer.provideMerge(serving),
   Layer.provide([documents, routedApi, BytesHttp.layer]),
-  Layer.provide([UploadGate.layer, Gates.layer]),
+  Layer.provide([UploadGate.layer, Gates.layer, Turns.layer]),
   Layer.provideMerge(listener),
   Layer.provide(NodeHttpServer.layerContext),
   HttpMiddleware.withTracerDisabledWhen(() => true),

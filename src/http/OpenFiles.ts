@@ -19,8 +19,8 @@ export const openFilesLimit = (): number | undefined => {
 const forItself = 128
 /** Connections to Postgres besides the pool, to Redis and to other pods. */
 const toOthers = 32
-/** Sockets to the object store. */
-const toStore = 300
+/** Sockets to the object store for uploads; that of a download is the one more file of its connection. */
+const toStore = 132
 
 /**
  * How many clients' connections a process may have that may have `limit` files open. Beside what it needs for itself, each

@@ -8,6 +8,7 @@ import type { ProjectCaller } from "../domain/Principal.ts"
 import { apiError, unavailable } from "./ApiErrors.ts"
 import { timestamp } from "./ArtifactJson.ts"
 import { traced } from "../telemetry/Spans.ts"
+import { inTurn, reading } from "../turns/Turns.ts"
 
 const mac = (secret: Redacted.Redacted, id: string, expires: string): Buffer =>
   createHmac("sha256", Redacted.value(secret)).update(`GET\n${id}\n${expires}`).digest()
@@ -26,7 +27,8 @@ export const signUrl = traced("SignedUrls.sign")(function* (
   ttlSeconds: number | undefined,
 ) {
   const settings = yield* Settings
-  const { artifact, blobKey } = yield* (yield* MetadataStore).findContent(caller, id)
+  const finding = (yield* MetadataStore).findContent(caller, id)
+  const { artifact, blobKey } = yield* inTurn(caller.project, reading, finding)
   const ttl = Math.min(ttlSeconds ?? settings.signedUrlTtlSeconds, settings.signedUrlMaxTtlSeconds)
   const presigned = yield* (yield* BlobStore).signedUrl(blobKey, {
     ttlSeconds: ttl,

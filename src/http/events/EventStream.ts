@@ -12,6 +12,7 @@ import { Readiness } from "../Readiness.ts"
 import { EventHub } from "./EventHub.ts"
 import { KeyWatch } from "./KeyWatch.ts"
 import { traced } from "../../telemetry/Spans.ts"
+import { inTurn, readingPage } from "../../turns/Turns.ts"
 
 const pageSize = 200
 const heartbeatMillis = 15_000
@@ -104,7 +105,8 @@ export const streamEvents = traced("Events.stream")(function* (
   /** Shared with all readers of the project, unless this one lags behind them. */
   const page = (after: number) => {
     const found = watcher.recent(after)
-    if (found === undefined) return outbox.readVisible(caller, { after, limit: pageSize })
+    if (found === undefined)
+      return inTurn(caller.project, readingPage, outbox.readVisible(caller, { after, limit: pageSize }))
     const events = found.events.filter(({ artifact }) => visible(caller, artifact))
     const rest = events[pageSize]
     return Effect.succeed(
