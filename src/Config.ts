@@ -55,6 +55,8 @@ export interface SettingsShape {
   readonly drainDelaySeconds: number
   /** How long transfers may go on after that. */
   readonly drainSeconds: number
+  /** How often each API key may be used; absent: without a limit. */
+  readonly rateLimitPerKey: { readonly perSecond: number; readonly burst: number } | undefined
   readonly signedUrlTtlSeconds: number
   readonly signedUrlMaxTtlSeconds: number
   readonly allowLeaseFreeUploads: boolean
@@ -229,6 +231,7 @@ const settings = Config.all({
   downloadIdleSeconds: integer("DOWNLOAD_IDLE_SECONDS", 60, 1, 86_400),
   drainDelaySeconds: optional("DRAIN_DELAY_SECONDS", Parse.integer(0, 3600)),
   drainSeconds: integer("DRAIN_SECONDS", 25, 0, 86_400),
+  rateLimitPerKey: optional("RATE_LIMIT_PER_KEY", Parse.rateLimit),
   signedUrlTtlSeconds: integer("SIGNED_URL_TTL_SECONDS", 900, 1),
   signedUrlMaxTtlSeconds: integer("SIGNED_URL_MAX_TTL_SECONDS", 86_400, 1, 604_800),
   allowLeaseFreeUploads: flag("ALLOW_LEASE_FREE_UPLOADS"),

@@ -6,6 +6,7 @@ import * as Embedded from "../clients/Embedded.ts"
 import * as EventBus from "../EventBus/PostgresLog.ts"
 import * as Migrations from "../migrations/Migrations.ts"
 import * as QuotaCounters from "../QuotaCounters/Memory.ts"
+import * as RateLimiters from "../RateLimiter/Memory.ts"
 import * as Wakeup from "../Wakeup/Process.ts"
 import { blobs, database } from "./Services.ts"
 
@@ -18,8 +19,13 @@ export const layer = (settings: SettingsShape) => {
     Layer.provideMerge(Embedded.layer({ dataDir: join(settings.dataDir, "postgres") })),
   )
   const bus = EventBus.layer({ maxLength: settings.eventStreamMaxLength })
-  return Layer.mergeAll(QuotaCounters.layer, bus, Wakeup.layer, blobs(settings, join(settings.dataDir, "blobs"))).pipe(
-    Layer.provideMerge(database(settings)),
-    Layer.provideMerge(postgres),
-  )
+  const limit = settings.rateLimitPerKey
+  const rateLimiter: Layer.Layer<never> = limit === undefined ? Layer.empty : RateLimiters.layer(limit)
+  return Layer.mergeAll(
+    QuotaCounters.layer,
+    bus,
+    Wakeup.layer,
+    rateLimiter,
+    blobs(settings, join(settings.dataDir, "blobs")),
+  ).pipe(Layer.provideMerge(database(settings)), Layer.provideMerge(postgres))
 }

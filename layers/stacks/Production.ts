@@ -12,6 +12,7 @@ import * as Redis from "../clients/Redis.ts"
 import * as Stream from "../EventBus/RedisStream.ts"
 import * as Migrations from "../migrations/Migrations.ts"
 import * as Counters from "../QuotaCounters/Redis.ts"
+import * as RateLimiters from "../RateLimiter/Redis.ts"
 import * as Wakeup from "../Wakeup/Postgres.ts"
 import * as Cluster from "./Cluster.ts"
 import { blobs, database } from "./Services.ts"
@@ -38,8 +39,11 @@ export const layer = (
     observe(EventBus, "redis"),
   )
   const counters = Counters.layer.pipe(observe(QuotaCounters, "redis"))
+  const limit = settings.rateLimitPerKey
+  const rateLimiter: Layer.Layer<never, never, Redis.Redis> =
+    limit === undefined ? Layer.empty : RateLimiters.layer(limit)
   const wakeup = Wakeup.layer({ url: urls.databaseUrl })
-  return Layer.mergeAll(counters, bus, wakeup, blobs(settings, join(settings.dataDir, "blobs"))).pipe(
+  return Layer.mergeAll(counters, bus, wakeup, rateLimiter, blobs(settings, join(settings.dataDir, "blobs"))).pipe(
     Layer.provideMerge(database(settings)),
     Layer.provideMerge(Layer.service(SchemaRelease)),
     Layer.provide(Layer.merge(postgres, redis)),

@@ -15,6 +15,14 @@ export const integer =
       : Either.left(`must be an integer from ${min} to ${max}`)
   }
 
+/** Requests a second and burst, e.g. `200/400`. */
+export const rateLimit: Parse<{ readonly perSecond: number; readonly burst: number }> = (text) => {
+  const [, perSecond = 0, burst = 0] = (/^(\d{1,6})\/(\d{1,6})$/.exec(text) ?? []).map(Number)
+  return perSecond > 0 && burst > 0
+    ? Either.right({ perSecond, burst })
+    : Either.left("must be requests a second and the burst, both from 1 to 999999, such as 200/400")
+}
+
 export const flag: Parse<boolean> = (text) =>
   text === "true" || text === "false" ? Either.right(text === "true") : Either.left("must be true or false")
 

@@ -26,6 +26,7 @@ export const errorCodes = [
   "quota_exceeded",
   "range_not_satisfiable",
   "expectation_failed",
+  "rate_limit_exceeded",
   "internal",
   "service_unavailable",
 ] as const
@@ -98,4 +99,8 @@ export const Error410 = envelope(410, "events_expired, or content_lost: the byte
 export const Error412 = envelope(412, "precondition_failed")
 export const Error413 = envelope(413, "payload_too_large or quota_exceeded (details: limit, used, reserved, requested)")
 export const Error416 = envelope(416, "range_not_satisfiable")
+export const Error429 = envelope(
+  429,
+  "rate_limit_exceeded, where a limit is configured; Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset",
+)
 export const Error503 = envelope(503, "service_unavailable; Retry-After says when to come back")

@@ -1,12 +1,22 @@
 import * as HttpApiMiddleware from "@effect/platform/HttpApiMiddleware"
 import * as HttpApiSecurity from "@effect/platform/HttpApiSecurity"
 import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
-import { Context, Effect, Layer, Redacted } from "effect"
+import { Context, Effect, Layer, Option, Redacted } from "effect"
 import { hash, timingSafeEqual } from "node:crypto"
 import { Authenticator } from "../../services/Authenticator.ts"
+import { type RateDecision, type RateLimit, RateLimiter } from "../../services/RateLimiter.ts"
 import { Settings } from "../Config.ts"
 import { AdminCaller, type Caller, type Permission, type ProjectCaller } from "../domain/Principal.ts"
-import { apiError, type ApiError, Error401, Error503, notFound, permissionDenied, unauthorized } from "./ApiErrors.ts"
+import {
+  apiError,
+  type ApiError,
+  Error401,
+  Error429,
+  Error503,
+  notFound,
+  permissionDenied,
+  unauthorized,
+} from "./ApiErrors.ts"
 import { concerning } from "../telemetry/Subject.ts"
 import { translated } from "./Refusals.ts"
 import { Schema } from "effect"
@@ -16,16 +26,50 @@ export class CurrentCaller extends Context.Tag("src/http/CurrentCaller")<Current
 
 /** Admits a request by its bearer key and says whose it is. */
 export class Authentication extends HttpApiMiddleware.Tag<Authentication>()("src/http/Authentication", {
-  failure: Schema.Union(Error401, Error503),
+  failure: Schema.Union(Error401, Error429, Error503),
   provides: CurrentCaller,
   security: { bearer: HttpApiSecurity.bearer },
 }) {}
 
 const sha256 = (text: string) => hash("sha256", text, "buffer")
 
+/** Times of headers are whole seconds. */
+const seconds = (millis: number) => String(Math.ceil(millis / 1000))
+
+const rateLimitExceeded = (
+  { burst, perSecond }: RateLimit,
+  { remaining, resetMillis, retryAfterMillis }: RateDecision,
+) =>
+  apiError(
+    429,
+    "rate_limit_exceeded",
+    `This API key may make ${perSecond} requests a second, with bursts of ${burst}: wait as Retry-After says and send the request again.`,
+    {
+      headers: {
+        "retry-after": seconds(Math.max(1, retryAfterMillis)),
+        "x-ratelimit-limit": String(burst),
+        "x-ratelimit-remaining": String(remaining),
+        "x-ratelimit-reset": seconds(resetMillis),
+      },
+    },
+  )
+
+/** Refuses a key that is used more often than it may, where a limit is configured. */
+const makeRateLimit = Effect.map(
+  Effect.serviceOption(RateLimiter),
+  Option.match({
+    onNone: () => (caller: ProjectCaller) => Effect.succeed(caller),
+    onSome: (limiter) => (caller: ProjectCaller) =>
+      Effect.flatMap(limiter.take(caller), (decision) =>
+        decision.allowed ? Effect.succeed(caller) : Effect.fail(rateLimitExceeded(limiter.limit, decision)),
+      ),
+  }),
+)
+
 /** Says whose a request with this Authorization header is, or refuses it. */
 export const makeAdmission = Effect.gen(function* () {
   const authenticator = yield* Authenticator
+  const withinRate = yield* makeRateLimit
   const { bootstrapApiKeys } = yield* Settings
   const adminHashes = bootstrapApiKeys.map((adminKey) => sha256(Redacted.value(adminKey)))
   return (authorization: string | undefined): Effect.Effect<Caller, ApiError> => {
@@ -33,7 +77,7 @@ export const makeAdmission = Effect.gen(function* () {
     if (key === undefined) return Effect.fail(unauthorized)
     const keyHash = sha256(key)
     if (adminHashes.some((adminHash) => timingSafeEqual(adminHash, keyHash))) return Effect.succeed(new AdminCaller())
-    return translated(authenticator.authenticate(Redacted.make(key)))
+    return Effect.flatMap(translated(authenticator.authenticate(Redacted.make(key))), withinRate)
   }
 })
 

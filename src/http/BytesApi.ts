@@ -12,6 +12,7 @@ import {
   Error412,
   Error413,
   Error416,
+  Error429,
   Error503,
 } from "./ApiErrors.ts"
 import { ArtifactJson } from "./ArtifactJson.ts"
@@ -83,6 +84,7 @@ const group = <const Name extends string>(name: Name, root: "/v1/projects/:proje
     .addError(Error403)
     .addError(Error404)
     .addError(Error401)
+    .addError(Error429)
     .addError(Error503)
     .middleware(Authentication)
 

@@ -29,6 +29,7 @@ describe("settings", () => {
         publicUrl: "http://127.0.0.1:8080",
         maxOpenUploads: 256,
         drainDelaySeconds: 0,
+        rateLimitPerKey: undefined,
         bootstrapApiKeys: [],
       })
     }),
@@ -50,6 +51,13 @@ describe("settings", () => {
       { S3_BUCKET: "b", MAX_ARTIFACT_BYTES: "99999999999999" },
       "S3_PART_BYTES is too small: 10,000 parts must hold MAX_ARTIFACT_BYTES",
     ],
+    ...["200", "0/1", "1/0", "1/2/3", "-1/5", "1.5/2", "many"].map(
+      (text) =>
+        [
+          { RATE_LIMIT_PER_KEY: text },
+          "RATE_LIMIT_PER_KEY must be requests a second and the burst, both from 1 to 999999, such as 200/400",
+        ] as const,
+    ),
     [{ VERIFY_READS: "yes" }, "VERIFY_READS must be true or false"],
     [{ LOG_LEVEL: "warn" }, "LOG_LEVEL must be one of debug, info, warning, error"],
     [
