@@ -21,7 +21,7 @@ export const titled = (work: string, clients: number) => `${work}, ${clients} ${
 export interface Fact {
   readonly name: string
   readonly value: number
-  readonly unit: "s" | "ms" | "MB" | "µs" | "%" | "/s"
+  readonly unit: "s" | "ms" | "MB" | "µs" | "%" | "/s" | "×"
   readonly min?: number
   readonly max?: number
   readonly note?: string

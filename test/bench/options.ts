@@ -28,7 +28,7 @@ export const usage = `npm run bench -- [options]
   --rounds N       rounds of each comparison (3)
   --seconds S      length of one turn in a round (0.4)
   --pods 1,2,4     the numbers of pods to compare
-  --only A,B       parts: node publish read events list pods s3 soak small
+  --only A,B       parts: node publish read events list pods s3 tenants soak small
   --match TEXT     of these only the groups whose title holds the text, such as "publish 4 KiB, 16"
   --profile        write a CPU profile of the production node, warm-up included, into DIR/profile, and print shares
   --soak N         requests for the memory's slope (40000)

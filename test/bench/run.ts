@@ -21,6 +21,7 @@ import { read, readSizes } from "./work/read.ts"
 import { s3 } from "./work/s3.ts"
 import { small } from "./work/small.ts"
 import { soak } from "./work/soak.ts"
+import { tenants } from "./work/tenants.ts"
 import { startWorker } from "./worker.ts"
 
 /**
@@ -35,6 +36,7 @@ const parts: Readonly<Record<string, (bench: Bench) => Promise<void>>> = {
   list,
   pods,
   s3,
+  tenants,
   soak,
   small,
 }

@@ -1,6 +1,7 @@
 import type { Fact } from "./bench.ts"
 import type { Series } from "./rounds.ts"
 import { podGroups } from "./work/pods.ts"
+import { attacks, bounds, ratioOf } from "./work/tenants.ts"
 
 /** One promise of speed: a ratio of two things measured in the same run, or a bound. */
 export interface Target {
@@ -106,6 +107,11 @@ export const targets = (series: ReadonlyArray<Series>, facts: ReadonlyArray<Fact
       ),
     ]),
     ...podGroups.map((group) => target(`CPU of a ${group}, most of 2 and 4`, "1 pod", byPods(group), "at most", 1.1)),
+    ...attacks.flatMap((attack) =>
+      bounds.map(([title, , bound]) =>
+        target(`publish beside ${attack}, ${title}`, "alone", fact(ratioOf(attack, title)), "at most", bound),
+      ),
+    ),
     target("cold start of a production node", "", fact("cold start of a production node to ready"), "at most", 1, "s"),
   ]
 }

@@ -17,7 +17,7 @@ interface Shelf {
  * Rows as commits leave them, written straight into the table. Arguments: project, rows, rows of one run. One row in
  * 100,000, and at least one, has a type and a name that hardly any other has.
  */
-const seeding = `
+export const seeding = `
   insert into artifacts (id, project, state, blob_key, created_by_kind, created_by_id, name, mime, size, sha256,
     metadata, visibility, owner_kind, owner_id, run_id, step_id, job_id, worker_session_id, attempt, created_at)
   select 'art_BENCH' || md5($1 || i::text), $1, 'ready', $1 || '/bench-' || i, 'agent', 'worker',
