@@ -18,6 +18,7 @@ import {
   unauthorized,
 } from "./ApiErrors.ts"
 import { concerning } from "../telemetry/Subject.ts"
+import { makeRefusedKeys } from "./RefusedKeys.ts"
 import { translated } from "./Refusals.ts"
 import { Schema } from "effect"
 
@@ -72,12 +73,18 @@ export const makeAdmission = Effect.gen(function* () {
   const withinRate = yield* makeRateLimit
   const { bootstrapApiKeys } = yield* Settings
   const adminHashes = bootstrapApiKeys.map((adminKey) => sha256(Redacted.value(adminKey)))
+  const heldBack = makeRefusedKeys()
+  const refused = Effect.zipRight(heldBack, Effect.fail(unauthorized))
   return (authorization: string | undefined): Effect.Effect<Caller, ApiError> => {
     const key = /^Bearer +(\S{1,512}) *$/i.exec(authorization ?? "")?.[1]
-    if (key === undefined) return Effect.fail(unauthorized)
+    if (key === undefined) return refused
     const keyHash = sha256(key)
     if (adminHashes.some((adminHash) => timingSafeEqual(adminHash, keyHash))) return Effect.succeed(new AdminCaller())
-    return Effect.flatMap(translated(authenticator.authenticate(Redacted.make(key))), withinRate)
+    return authenticator.authenticate(Redacted.make(key)).pipe(
+      Effect.tapErrorTag("Unauthorized", () => heldBack),
+      translated,
+      Effect.flatMap(withinRate),
+    )
   }
 })
 

@@ -30,7 +30,7 @@ import {
   withdraw,
 } from "./Upload.ts"
 import { traced } from "../telemetry/Spans.ts"
-import { inTurn, writing } from "../turns/Turns.ts"
+import { inTurn, uploading } from "../turns/Turns.ts"
 
 /**
  * Publishes one file: the rows 2 to 9 of the walk of an upload, in order. Fails with the refusal of the row that said
@@ -38,7 +38,12 @@ import { inTurn, writing } from "../turns/Turns.ts"
  */
 export const publish = traced("publish")(function* (request: PublishRequest) {
   yield* checkHead(request)
-  const admission = yield* inTurn(request.caller.project, writing, verifyLease(request))
+  return yield* inTurn(request.caller.project, uploading, admitted(request))
+})
+
+/** Rows 2 to 9, once it is the project's turn. */
+const admitted = Effect.fnUntraced(function* (request: PublishRequest) {
+  const admission = yield* verifyLease(request)
   if (admission._tag === "Replay") return yield* replay(request, admission.artifact)
   return yield* upload(request, admission).pipe(
     Effect.scoped,
@@ -48,14 +53,11 @@ export const publish = traced("publish")(function* (request: PublishRequest) {
 
 /** Rows 3 to 9, of a request that may publish. */
 const upload = Effect.fnUntraced(function* (request: PublishRequest, admission: Admission) {
-  const { project } = request.caller
-  const begun = yield* inTurn(project, writing, begin(request, admission))
+  const begun = yield* begin(request, admission)
   if (begun._tag === "Replay") return yield* replay(request, begun.artifact)
   const received = yield* transfer(request, admission, begun.upload)
-  const committing = Effect.flatMap(confirmLease(request, admission.claim), (proof) =>
-    commit(request, begun, admission.claim, received, proof),
-  )
-  const artifact = yield* inTurn(project, writing, committing)
+  const proof = yield* confirmLease(request, admission.claim)
+  const artifact = yield* commit(request, begun, admission.claim, received, proof)
   yield* Effect.logDebug("published")
   const published: Published = { status: 201, artifact }
   return published

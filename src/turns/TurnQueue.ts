@@ -2,26 +2,40 @@
 export const sizes = { step: 1, page: 8 } as const
 export type Size = keyof typeof sizes
 
-/** Steps that read do not wait behind the same project's steps that write, which wait for locks and for the disk. */
-export type Lane = "read" | "write"
+/**
+ * Steps that read do not wait behind the same project's steps that write, which wait for locks and for the disk, nor a
+ * heartbeat behind uploads.
+ */
+export type Lane = "read" | "write" | "upload"
 
 /** What may run at once in all, in units of `sizes`: 64 steps are one full batch of the stores' group commit. */
 const mostInAll = 64
-/** What one lane of a project may run at once while another project is active. */
-const share = 8
+/**
+ * What one lane of a project may run at once while another project is active, in the same units. Uploads have less: each
+ * syncs its file and its rows to the disk three times, and syncs of all projects queue at the disk.
+ */
+const shares = { read: 8, write: 8, upload: 4 } satisfies Record<Lane, number>
 /** How long a project counts as active after its last step, in milliseconds. */
-const activeMillis = 60_000
-/** A step that runs for longer waits for something that is no work of this node: it does not count any more. Milliseconds. */
-const countedMillis = 1000
+const activeMillis = 10_000
+/**
+ * A step that runs for longer waits for something that is no work of this node, the bytes of a slow client for one: it
+ * does not count any more. Milliseconds.
+ */
+const countedMillis = 100
+/** How much of the time a project's pages may take while another project is active: their rows are much work at a time. */
+const pageShare = 0.5
 
 /** The steps of one lane of a project. */
 interface Line {
   readonly key: string
+  readonly share: number
   /** Sizes of its running steps that count, together. */
   running: number
   /** Steps that run and count. */
   steps: number
   readonly waiting: Array<Turn>
+  /** When the next one may begin, in milliseconds of the queue's clock. */
+  notBefore: number
   /** The line's finish tag: how much it was served, in the queue's virtual time. */
   served: number
 }
@@ -40,7 +54,7 @@ export interface Turn {
 /**
  * Lets the steps of all projects run, a bounded number at once, and when some must wait, fairly by project:
  * - a line that runs nothing is let in at once, whatever others do: nobody waits for another project's backlog;
- * - a line runs at most `share` while another project is active, and all together at most `mostInAll`;
+ * - a line runs at most its share while another project is active, and all together at most `mostInAll`;
  * - within a line first come is first served; between lines the one that was served least by size comes next
  *   (start-time fair queueing: Goyal, Vin and Cheng, 1996).
  * A step never waits for a second one of its own request: it takes one turn at a time.
@@ -76,7 +90,11 @@ export class TurnQueue {
     this.#saw(project, now)
     const key = `${project}/${lane}`
     let line = this.#lines.get(key)
-    if (line === undefined) this.#lines.set(key, (line = { key, running: 0, steps: 0, waiting: [], served: 0 }))
+    if (line === undefined)
+      this.#lines.set(
+        key,
+        (line = { key, share: shares[lane], running: 0, steps: 0, waiting: [], notBefore: 0, served: 0 }),
+      )
     const turn: Turn = { line, size: sizes[size], state: "waiting", since: now, admit }
     if (line.waiting.length === 0 && this.#mayRun(line, turn, now)) {
       this.#start(turn, now)
@@ -111,8 +129,11 @@ export class TurnQueue {
   }
 
   #mayRun(line: Line, turn: Turn, now: number): boolean {
+    if (now < line.notBefore && this.#contended(line, now)) return false
     if (line.steps === 0) return true
-    return this.#total + turn.size <= mostInAll && (line.running + turn.size <= share || !this.#contended(line, now))
+    return (
+      this.#total + turn.size <= mostInAll && (line.running + turn.size <= line.share || !this.#contended(line, now))
+    )
   }
 
   #start(turn: Turn, now: number): void {
@@ -133,7 +154,17 @@ export class TurnQueue {
     this.#total -= size
     line.running -= size
     line.steps--
+    if (size === sizes.page) this.#rest(turn)
     this.#settle(line)
+  }
+
+  /** The line's next page, if one waits already, leaves others the time that is theirs. */
+  #rest({ line, since }: Turn): void {
+    const now = this.#now()
+    const restMillis = ((now - since) * (1 - pageShare)) / pageShare
+    if (line.waiting.length === 0 || !this.#contended(line, now)) return
+    line.notBefore = now + restMillis
+    setTimeout(() => this.#admitWaiting(this.#now()), Math.ceil(restMillis)).unref()
   }
 
   /** Forgets a line that has nothing left. */

@@ -7,8 +7,8 @@ export class Turns extends Context.Tag("src/turns/Turns")<
   Turns,
   {
     /**
-     * Runs `step` when it is the project's turn, see `TurnQueue`. For what asks the database or works on many rows; never
-     * for what waits for a client or carries bytes, and never within another turn. A caller who leaves while the step waits
+     * Runs `step` when it is the project's turn, see `TurnQueue`. For what asks the database, works on many rows or takes a
+     * file in; never within another turn. A caller who leaves while the step waits
      * gives its turn up, and the step does not run.
      */
     readonly run: <A, E, R>(
@@ -22,6 +22,8 @@ export class Turns extends Context.Tag("src/turns/Turns")<
 export const reading = { lane: "read", size: "step" } as const
 export const readingPage = { lane: "read", size: "page" } as const
 export const writing = { lane: "write", size: "step" } as const
+/** A whole upload: what it costs this node is spread over all of it. */
+export const uploading = { lane: "upload", size: "step" } as const
 
 /** `Turns.run` of the service at hand. */
 export const inTurn = <A, E, R>(

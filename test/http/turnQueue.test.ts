@@ -1,7 +1,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Fiber } from "effect"
 import { afterEach, beforeEach, vi } from "vitest"
-import { type Size, TurnQueue } from "../../src/turns/TurnQueue.ts"
+import { type Lane, type Size, TurnQueue } from "../../src/turns/TurnQueue.ts"
 import { make, reading, readingPage } from "../../src/turns/Turns.ts"
 
 /** A queue under a clock of the test's, whose admitted steps are written down. */
@@ -9,7 +9,7 @@ const scene = () => {
   const clock = { now: 0 }
   const queue = new TurnQueue(() => clock.now)
   const begun: Array<string> = []
-  const enter = (name: string, size: Size = "step", lane: "read" | "write" = "read") => {
+  const enter = (name: string, size: Size = "step", lane: Lane = "read") => {
     const project = name.split(":")[0] ?? name
     const turn = queue.enter(project, lane, size, () => void begun.push(name))
     if (turn.state === "running") begun.push(name)
@@ -30,16 +30,26 @@ describe("the queue of turns", () => {
     expect(pages.begun.length).toBe(8)
   })
 
-  it("keeps a project to its share while another is active, and for a minute after", () => {
+  it("keeps a project to its share while another is active, and for ten seconds after", () => {
     const { begun, clock, enter, many, queue } = scene()
     queue.end(enter("b"))
     const turns = many("a", 20)
     expect(begun.slice(1)).toHaveLength(8)
     for (const turn of turns) queue.end(turn)
     begun.length = 0
-    clock.now = 61_000
+    clock.now = 11_000
     many("a", 20)
     expect(begun).toHaveLength(20)
+  })
+
+  it("keeps its uploads to half of that, which hold up neither what it reads nor its heartbeats", () => {
+    const { begun, enter } = scene()
+    enter("b")
+    for (let n = 0; n < 20; n++) enter(`a:${n}`, "step", "upload")
+    expect(begun.slice(1)).toHaveLength(4)
+    enter("a:read")
+    enter("a:heartbeat", "step", "write")
+    expect(begun.slice(5)).toEqual(["a:read", "a:heartbeat"])
   })
 
   it("serves another project at once, whatever waits of the first", () => {
@@ -104,14 +114,38 @@ describe("the queue of turns", () => {
     beforeEach(() => void vi.useFakeTimers())
     afterEach(() => void vi.useRealTimers())
 
-    it("counts a step no more that runs for a second: it waits for something else", () => {
+    it("leaves others as much time as a project's page took, before its next one begins", () => {
+      const { begun, clock, enter, queue } = scene()
+      queue.end(enter("b"))
+      const [first] = [enter("a:0", "page"), enter("a:1", "page")]
+      clock.now = 40
+      queue.end(first)
+      enter("b:1", "page")
+      expect(begun).toEqual(["b", "a:0", "b:1"])
+      clock.now = 79
+      vi.advanceTimersByTime(39)
+      expect(begun).not.toContain("a:1")
+      clock.now = 80
+      vi.advanceTimersByTime(1)
+      expect(begun).toEqual(["b", "a:0", "b:1", "a:1"])
+    })
+
+    it("lets the pages of a project that is alone follow each other at once", () => {
+      const { begun, clock, many, queue } = scene()
+      const turns = many("a", 9, "page")
+      clock.now = 40
+      queue.end(turns[0]!)
+      expect(begun).toHaveLength(9)
+    })
+
+    it("counts a step no more that runs for long: it waits for something else", () => {
       const { begun, clock, enter, many, queue } = scene()
       enter("b")
       const stuck = many("a", 8)
       enter("a:next")
       expect(begun).not.toContain("a:next")
-      clock.now = 1100
-      vi.advanceTimersByTime(1100)
+      clock.now = 130
+      vi.advanceTimersByTime(130)
       expect(begun).toContain("a:next")
       for (const turn of stuck) queue.end(turn)
       expect(vi.getTimerCount()).toBe(0)
