@@ -1,11 +1,11 @@
 import { randomBytes } from "node:crypto"
 import { connect, type Socket } from "node:net"
 import pg from "pg"
-import type { Tenant } from "../../faults/plane.ts"
+import { publish, type Tenant } from "../../faults/plane.ts"
 import { sleep } from "../../support/processes.ts"
-import { type Bench, KiB } from "../bench.ts"
+import { type Bench, KiB, MiB } from "../bench.ts"
 import type { RequestSpec } from "../jobs.ts"
-import { listing, publishing } from "../requests.ts"
+import { listing, publishing, reading } from "../requests.ts"
 import { percentile } from "../rounds.ts"
 import { startWorker } from "../worker.ts"
 import { seeding } from "./list.ts"
@@ -22,11 +22,16 @@ export const ratioOf = (attack: string, title: string) =>
 
 const flood = 64
 export const attacks = [
-  `${flood} lists`,
-  `${flood} lists of a mime that nobody has`,
-  `${flood} publishes`,
-  `${flood} requests with unknown keys`,
-  `${flood} readers that stall`,
+  "64 lists",
+  "64 lists of a mime that nobody has",
+  "64 publishes",
+  "64 requests with unknown keys",
+  "64 readers of large pages that stall",
+  "64 downloads that stall",
+  "256 uploads that stall",
+  "64 event streams from the first event",
+  "16 uploads in chunks of one byte",
+  "1100 connections without a request",
 ] as const
 
 const unknownKey = (): RequestSpec => ({
@@ -53,16 +58,42 @@ const stock = async (databaseUrl: string, tenant: Tenant, rows: number): Promise
   }
 }
 
-/** Clients that ask for a large page each and read nothing of it, until they are let go. */
-const stall = (port: number, { head }: RequestSpec): (() => void) => {
-  const sockets: Array<Socket> = Array.from({ length: flood }, () => {
+/** Connections that send these bytes and nothing else, and read the answer or do not. Ends with the function returned. */
+const connections = (port: number, count: number, bytes: string | Buffer, answer: "read" | "unread"): (() => void) => {
+  const sockets: Array<Socket> = Array.from({ length: count }, () => {
     const socket = connect(port, "127.0.0.1")
     socket.on("error", () => {})
-    socket.write(`${head}\r\n\r\n`)
+    if (answer === "read") socket.resume()
+    socket.write(bytes)
     return socket
   })
   return () => {
     for (const socket of sockets) socket.destroy()
+  }
+}
+
+const requestOf = ({ head }: RequestSpec) => `${head}\r\n\r\n`
+
+/** An upload of `bytes`, each byte in a chunk of its own. */
+const inBytes = (spec: RequestSpec, bytes: number): Buffer => {
+  const { prefix = "", suffix = "" } = spec.body ?? {}
+  const body = [...`${prefix}${"x".repeat(bytes)}${suffix}`].map((byte) => `1\r\n${byte}\r\n`).join("")
+  return Buffer.from(`${spec.head}\r\nTransfer-Encoding: chunked\r\n\r\n${body}0\r\n\r\n`)
+}
+
+/** What needs no answers to be counted: open connections, until they are let go. */
+const held = (port: number, hostile: Tenant, artifact: string): Readonly<Record<string, () => () => void>> => {
+  const uploading = publishing(hostile, 1024 * KiB)
+  const begun = `${uploading.head}\r\nContent-Length: ${1024 * KiB}\r\n\r\n${uploading.body?.prefix}x`
+  const events = `GET /v1/projects/${hostile.project}/events?after=0 HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer ${hostile.key}\r\nAccept: text/event-stream`
+  return {
+    [attacks[4]]: () =>
+      connections(port, flood, requestOf(listing(hostile, { limit: "100", run_id: "large" })), "unread"),
+    [attacks[5]]: () => connections(port, flood, requestOf(reading(hostile, artifact, 8 * MiB)), "unread"),
+    [attacks[6]]: () => connections(port, 256, begun, "unread"),
+    [attacks[7]]: () => connections(port, flood, `${events}\r\n\r\n`, "read"),
+    [attacks[8]]: () => connections(port, 16, inBytes(publishing(hostile, 256 * KiB), 256 * KiB), "read"),
+    [attacks[9]]: () => connections(port, 1100, "", "unread"),
   }
 }
 
@@ -85,13 +116,14 @@ export const tenants = async (bench: Bench): Promise<void> => {
       return result.latencyMicros.toSorted((a, b) => a - b)
     }
     const keys = Array.from({ length: quick ? 200 : 10_000 }, unknownKey)
-    const floods: Readonly<Record<(typeof attacks)[number], ReadonlyArray<RequestSpec> | undefined>> = {
+    const floods: Readonly<Partial<Record<(typeof attacks)[number], ReadonlyArray<RequestSpec>>>> = {
       [attacks[0]]: [listing(hostile, { limit: "100" })],
       [attacks[1]]: [listing(hostile, { limit: "100", mime: "no/such" })],
       [attacks[2]]: [publishing(hostile, 4 * KiB)],
       [attacks[3]]: keys,
-      [attacks[4]]: undefined,
     }
+    const large = await publish(`http://127.0.0.1:${port}`, hostile, { name: "large", bytes: randomBytes(8 * MiB) })
+    const hold = held(port, hostile, String(large.body.id))
     for (const attack of attacks) {
       if (!attack.includes(bench.options.match)) continue
       const alone = await publishes("alone")
@@ -104,7 +136,7 @@ export const tenants = async (bench: Bench): Promise<void> => {
         requests: requests ?? [],
       } as const
       const flooding = requests === undefined ? undefined : bench.load.run(job)
-      const end = requests === undefined ? stall(port, listing(hostile, { limit: "100", run_id: "large" })) : undefined
+      const end = hold[attack]?.()
       await sleep(quick ? 100 : 500)
       const beside = await publishes(attack)
       end?.()
