@@ -16,6 +16,7 @@ import type { ProjectCaller } from "../../src/domain/Principal.ts"
 import type { SourceEvent } from "../../src/domain/SourceEvent.ts"
 import * as EventHub from "../../src/http/events/EventHub.ts"
 import { streamEvents } from "../../src/http/events/EventStream.ts"
+import * as Turns from "../../src/turns/Turns.ts"
 import * as KeyWatch from "../../src/http/events/KeyWatch.ts"
 import * as Gates from "../../src/http/Gates.ts"
 import { Readiness } from "../../src/http/Readiness.ts"
@@ -76,7 +77,7 @@ export const sceneLayer = (watch: Watch) => {
     ProjectStoreMemory.layer({ defaultQuotaBytes: 1_000_000_000 }),
   ).pipe(Layer.provideMerge(Layer.merge(MemoryDatabase.layer, IdsRandom.layer)))
   const hindered = Layer.merge(watched(Outbox, watch), watched(Authenticator, watch))
-  return Layer.mergeAll(EventHub.layer, KeyWatch.layer, readiness, gates).pipe(
+  return Layer.mergeAll(EventHub.layer, KeyWatch.layer, Turns.layer, readiness, gates).pipe(
     Layer.provideMerge(hindered),
     Layer.provideMerge(stores),
   )
