@@ -1,5 +1,5 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, TestClock } from "effect"
+import { Effect, type Layer, type Scope, TestClock } from "effect"
 import { MemoryDatabase } from "../../layers/clients/Memory.ts"
 import { Authenticator } from "../../services/Authenticator.ts"
 import { examinedAtMost, Outbox } from "../../services/Outbox.ts"
@@ -20,11 +20,11 @@ describe("event streams", () => {
       yield* effect
       return Object.fromEntries(counts)
     })
-  const scene = <A, E>(body: Effect.Effect<A, E, any>) =>
+  const scene = <A, E>(body: Effect.Effect<A, E, Layer.Layer.Success<ReturnType<typeof sceneLayer>> | Scope.Scope>) =>
     Effect.suspend(() => {
       delays.clear()
       return Effect.scoped(Effect.provide(body, sceneLayer({ counts, delays })))
-    }) as Effect.Effect<A, E>
+    })
 
   it.effect("200 that are idle cost one look a second and one check of all keys each 4 s", () =>
     scene(
