@@ -1,5 +1,5 @@
 import { Context, type Effect, type Redacted } from "effect"
-import type { Claim, LeaseInvalid, LeaseLost } from "../src/domain/Claim.ts"
+import type { Claim, LeaseEnd, LeaseInvalid, LeaseLost } from "../src/domain/Claim.ts"
 import type { ProjectHandle } from "../src/domain/Ids.ts"
 import type { Principal } from "../src/domain/Principal.ts"
 import type { DependencyUnavailable } from "./Unavailable.ts"
@@ -16,7 +16,7 @@ export type LeaseProof =
 
 export type VerifiedLease =
   | { readonly _tag: "Live"; readonly claim: Claim; readonly proof: LeaseProof }
-  | { readonly _tag: "Ended"; readonly claim: Claim }
+  | { readonly _tag: "Ended"; readonly claim: Claim; readonly reason: LeaseEnd | undefined }
 
 /** Proves that a token stands for a claim held now. A cached answer never outlives the lease. */
 export class LeaseVerifier extends Context.Tag("services/LeaseVerifier")<

@@ -12,6 +12,7 @@ import {
   instant,
   isLive,
   jobKey,
+  leaseEndOf,
   MemoryDatabase,
   pruneMap,
   tokenMemoryMillis,
@@ -31,7 +32,8 @@ export const layer = Layer.effect(
     const state = yield* MemoryDatabase
     const ids = yield* Ids
 
-    const lost = ({ claim }: ClaimRow) => new LeaseLost({ jobId: claim.jobId, attempt: claim.attempt })
+    const lost = (row: ClaimRow, token: string) =>
+      new LeaseLost({ jobId: row.claim.jobId, attempt: row.claim.attempt, reason: leaseEndOf(row, token) })
 
     /** Runs `body` on the claim this token stands or stood for, if it is this job's and the caller's to use. */
     const using = <A>(
@@ -76,8 +78,8 @@ export const layer = Layer.effect(
         )
       }),
       heartbeat: traced("ClaimStore.heartbeat")((use) =>
-        using(use, (row, live, _token, now) => {
-          if (!live) return lost(row)
+        using(use, (row, live, token, now) => {
+          if (!live) return lost(row, token)
           row.expiresAt = now + row.leaseSeconds * 1_000
           return Effect.succeed(instant(row.expiresAt))
         }),
@@ -85,7 +87,7 @@ export const layer = Layer.effect(
       release: traced("ClaimStore.release")((use) =>
         using(use, (row, live, token, now) => {
           if (live) row.ended = { at: now, by: "release" }
-          return row.ended?.by === "release" && row.token === token ? Effect.void : lost(row)
+          return row.ended?.by === "release" && row.token === token ? Effect.void : lost(row, token)
         }),
       ),
       releaseJob: traced("ClaimStore.releaseJob")((project, jobId) =>

@@ -38,6 +38,12 @@ const make = Effect.gen(function* () {
     return found.row.job_id === options.jobId ? found : yield* new LeaseInvalid()
   })
 
+  /** Looked up again: the claim may have ended since. */
+  const lost = Effect.fnUntraced(function* (options: Parameters<typeof ownClaim>[0]) {
+    const { reason, row } = yield* ownClaim(options)
+    return yield* new LeaseLost({ jobId: row.job_id, attempt: row.attempt, reason })
+  })
+
   return ClaimStore.of({
     put: traced("ClaimStore.put")(
       function* (claim, leaseSeconds) {
@@ -70,9 +76,9 @@ const make = Effect.gen(function* () {
           set expires_at = clock_timestamp() + make_interval(secs => lease_seconds)
           where project = ${row.project} and job_id = ${row.job_id} and attempt = ${row.attempt}
             and token_hash = ${hash} and ended_at is null and expires_at > clock_timestamp()
-          returning ${claimColumns(sql, "claims")}, true as live`
+          returning ${claimColumns(sql)}, true as live`
         const prolonged = yield* firstClaim(rows)
-        return prolonged?.expires_at ?? (yield* new LeaseLost({ jobId: row.job_id, attempt: row.attempt }))
+        return prolonged?.expires_at ?? (yield* lost(options))
       },
       Effect.catchTag("SqlError", unavailable("ClaimStore.heartbeat")),
     ),
@@ -85,7 +91,7 @@ const make = Effect.gen(function* () {
           where project = ${row.project} and job_id = ${row.job_id} and attempt = ${row.attempt}
             and token_hash = ${hash} and ended_at is null and expires_at > clock_timestamp()
           returning 1`
-        if (rows.length === 0) return yield* new LeaseLost({ jobId: row.job_id, attempt: row.attempt })
+        if (rows.length === 0) return yield* lost(options)
       },
       Effect.catchTag("SqlError", unavailable("ClaimStore.release")),
     ),

@@ -2,9 +2,10 @@ import { hash as sha256, timingSafeEqual } from "node:crypto"
 import * as SqlClient from "@effect/sql/SqlClient"
 import type * as Statement from "@effect/sql/Statement"
 import { Effect, Redacted, Schema } from "effect"
-import { Attempt, Claim, LeaseInvalid, Visibility } from "../../src/domain/Claim.ts"
+import { Attempt, Claim, LeaseEnd, LeaseInvalid, LeaseLost, Visibility } from "../../src/domain/Claim.ts"
 import { ExternalId, ProjectHandle } from "../../src/domain/Ids.ts"
 import { Principal } from "../../src/domain/Principal.ts"
+import type { UploadRight } from "../../services/MetadataStore.ts"
 
 export const hashOf = (token: Redacted.Redacted): Buffer => sha256("sha256", Redacted.value(token), "buffer")
 
@@ -20,6 +21,8 @@ export const ClaimRow = Schema.Struct({
   worker_principal_id: Schema.NullOr(ExternalId),
   visibility: Visibility,
   released: Schema.Boolean,
+  /** What ended it first, or will. */
+  ended_by: LeaseEnd,
   /** Not ended and not expired, by the database's clock. */
   live: Schema.Boolean,
   /** The hash of the one token that is good now. */
@@ -56,11 +59,15 @@ export const sameClaim = (a: Claim, b: Claim): boolean =>
 
 const decode = Schema.decodeUnknown(Schema.Array(ClaimRow))
 
-/** The columns of a ClaimRow out of `alias`, all but `live`. */
-export const claimColumns = (sql: SqlClient.SqlClient, alias: string): Statement.Fragment =>
+/** SQL: what ended a row of claims first, or will. */
+const endedBy = `case when claims.ended_at is null or claims.expires_at <= claims.ended_at then 'expired'
+  when claims.released then 'released' else 'superseded' end`
+
+/** The columns of a ClaimRow out of `claims`, all but `live`. */
+export const claimColumns = (sql: SqlClient.SqlClient): Statement.Fragment =>
   sql.literal(
     Object.keys(ClaimRow.omit("live").fields)
-      .map((column) => `${alias}.${column}`)
+      .map((column) => (column === "ended_by" ? `${endedBy} as ended_by` : `claims.${column}`))
       .join(", "),
   )
 
@@ -68,8 +75,8 @@ export const claimColumns = (sql: SqlClient.SqlClient, alias: string): Statement
 export const firstClaim = (rows: ReadonlyArray<unknown>) => Effect.map(Effect.orDie(decode(rows)), ([row]) => row)
 
 /**
- * The claim a token was ever given for, and whether it is the token that is good now. `LeaseInvalid`: unknown, another
- * project's, or another worker's.
+ * The claim a token was ever given for, whether it is the token that is good now, and what ended the lease if it has ended.
+ * `LeaseInvalid`: unknown, another project's, or another worker's.
  */
 export const findByToken = Effect.fnUntraced(function* (options: {
   readonly project: string
@@ -79,7 +86,7 @@ export const findByToken = Effect.fnUntraced(function* (options: {
   const sql = yield* SqlClient.SqlClient
   const hash = hashOf(options.token)
   const rows = yield* sql`
-    select ${claimColumns(sql, "claims")}, ended_at is null and claims.expires_at > clock_timestamp() as live
+    select ${claimColumns(sql)}, ended_at is null and claims.expires_at > clock_timestamp() as live
     from lease_tokens join claims using (project, job_id, attempt)
     where lease_tokens.token_hash = ${hash} and project = ${options.project}`
   const row = yield* firstClaim(rows)
@@ -87,5 +94,29 @@ export const findByToken = Effect.fnUntraced(function* (options: {
   if (row.worker_principal_id !== null && row.worker_principal_id !== options.principal.id)
     return yield* new LeaseInvalid()
   const current = timingSafeEqual(hash, row.token_hash)
-  return { row, hash, current, live: current && row.live }
+  const reason: LeaseEnd = current ? row.ended_by : "superseded"
+  return { row, hash, current, live: current && row.live, reason }
+})
+
+const decodeReasons = Schema.decodeUnknown(Schema.Array(Schema.Struct({ reason: Schema.NullOr(LeaseEnd) })))
+
+/** Fails with the refusal of a claim that is not held any more, with what ended it, as far as the database answers. */
+export const leaseLost = Effect.fnUntraced(function* ({
+  lease,
+  lineage,
+  project,
+}: Pick<UploadRight, "lease" | "lineage" | "project">) {
+  if (lineage === undefined) return yield* new LeaseLost({})
+  const { attempt, jobId } = lineage
+  if (lease?._tag !== "ClaimRow") return yield* new LeaseLost({ jobId, attempt })
+  const sql = yield* SqlClient.SqlClient
+  const [row] = yield* sql`
+    select case when token_hash <> ${Buffer.from(lease.tokenHash)}::bytea then 'superseded'
+      when ended_at is null and expires_at > clock_timestamp() then null
+      else ${sql.literal(endedBy)} end as reason
+    from claims where project = ${project} and job_id = ${jobId} and attempt = ${attempt}`.pipe(
+    Effect.flatMap(decodeReasons),
+    Effect.orElseSucceed(() => []),
+  )
+  return yield* new LeaseLost({ jobId, attempt, reason: row?.reason ?? undefined })
 })

@@ -29,9 +29,9 @@ const make = Effect.gen(function* () {
         const now = yield* Clock.currentTimeMillis
         const known = believed.get(key, now)
         if (known !== undefined) return { _tag: "Live", claim: known, proof } as const
-        const { row, live } = yield* Effect.provideService(findByToken(options), SqlClient.SqlClient, sql)
+        const { row, live, reason } = yield* Effect.provideService(findByToken(options), SqlClient.SqlClient, sql)
         const claim = claimOf(row)
-        if (!live) return { _tag: "Ended", claim } as const
+        if (!live) return { _tag: "Ended", claim, reason } as const
         believed.set(key, claim, Math.min(now + believedFor, row.expires_at.epochMillis))
         return { _tag: "Live", claim, proof } as const
       },

@@ -133,7 +133,7 @@ const make = (options: Options) =>
         const held = yield* ask(asked, "LeaseVerifier.verify")
         const lease: VerifiedLease =
           held === undefined
-            ? { _tag: "Ended", claim: yield* remembered(asked, "LeaseVerifier.verify") }
+            ? { _tag: "Ended", claim: yield* remembered(asked, "LeaseVerifier.verify"), reason: undefined }
             : { _tag: "Live", ...held }
         return lease
       }),

@@ -7,6 +7,7 @@ import {
   endOf,
   hashSecret,
   isLive,
+  leaseEndOf,
   MemoryDatabase,
   type MemoryState,
   tokenMemoryMillis,
@@ -38,7 +39,7 @@ export const layer = Layer.effect(
           })
         return now - endOf(row) > tokenMemoryMillis
           ? new LeaseLost({})
-          : Effect.succeed({ _tag: "Ended" as const, claim })
+          : Effect.succeed({ _tag: "Ended" as const, claim, reason: leaseEndOf(row, hash.hex) })
       })
     }),
     confirm: ({ token }) =>

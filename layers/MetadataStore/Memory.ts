@@ -23,6 +23,7 @@ import {
   instant,
   isLive,
   jobKey,
+  leaseEndOf,
   MemoryDatabase,
   type MemoryState,
   toHex,
@@ -74,8 +75,15 @@ const stillLeased = (state: MemoryState, right: UploadRight, now: number): boole
   return claim !== undefined && claim.jobId === right.lineage?.jobId && claim.attempt === right.lineage.attempt
 }
 
-const leaseLost = (lineage: CommitRequest["lineage"]): LeaseLost =>
-  new LeaseLost(lineage === undefined ? {} : { jobId: lineage.jobId, attempt: lineage.attempt })
+const leaseLost = (state: MemoryState, { lease, lineage, project }: UploadRight, now: number): LeaseLost => {
+  if (lineage === undefined) return new LeaseLost({})
+  const { attempt, jobId } = lineage
+  const row = state.claims.get(jobKey(project, jobId))
+  const token = lease?._tag === "ClaimRow" ? toHex(lease.tokenHash) : undefined
+  const reason =
+    row === undefined || token === undefined || isLive(row, token, now) ? undefined : leaseEndOf(row, token)
+  return new LeaseLost({ jobId, attempt, reason })
+}
 
 const keyHolds = (state: MemoryState, { keyId, project }: UploadRight, now: number): boolean =>
   [...state.apiKeys.values()].some(
@@ -154,7 +162,7 @@ export const layer = (options: { readonly defaultQuotaBytes: number }) =>
           atomically((now) => {
             const row = state.artifacts.get(id)
             if (row?.state !== "pending") return fencedOrGone(id, row)
-            if (!stillLeased(state, right, now)) return leaseLost(right.lineage)
+            if (!stillLeased(state, right, now)) return leaseLost(state, right, now)
             if (!keyHolds(state, right, now)) return new Unauthorized()
             row.reservedBytes = reservedBytes
             row.renewedAt = now
@@ -171,7 +179,7 @@ export const layer = (options: { readonly defaultQuotaBytes: number }) =>
               return Effect.succeed({ artifact: row.artifact, usage: usageOf(project, options.defaultQuotaBytes) })
             if (!mine || row.state !== "pending" || project === undefined)
               return fencedOrGone(id, mine ? row : undefined)
-            if (!leaseHolds(state, request, row.upload.createdBy, now)) return leaseLost(lineage)
+            if (!leaseHolds(state, request, row.upload.createdBy, now)) return leaseLost(state, request, now)
             if (!keyHolds(state, request, now)) return new Unauthorized()
             const { limitBytes, usedBytes } = usageOf(project, options.defaultQuotaBytes)
             const charge = chargeOf(request)

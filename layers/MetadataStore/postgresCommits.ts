@@ -4,10 +4,10 @@ import { Clock, DateTime, Effect } from "effect"
 import { Unauthorized } from "../../services/Authenticator.ts"
 import { type CommitRequest, UploadFenced, UploadSuperseded } from "../../services/MetadataStore.ts"
 import { Artifact, chargeOf } from "../../src/domain/Artifact.ts"
-import { LeaseLost } from "../../src/domain/Claim.ts"
 import type { ExternalId } from "../../src/domain/Ids.ts"
 import { Principal } from "../../src/domain/Principal.ts"
 import { QuotaExceeded } from "../../src/domain/Quota.ts"
+import { leaseLost } from "../ClaimStore/claims.ts"
 import { batched } from "../clients/batched.ts"
 import { sqlState, unavailable } from "../clients/sqlErrors.ts"
 import { type Books, made, toUsage } from "./rows.ts"
@@ -81,9 +81,6 @@ const rowOf = (request: CommitRequest, n: number, now: number) => {
     proof_age_ms: lease?._tag === "Introspected" ? now - lease.askedAtMillis : undefined,
   }
 }
-
-export const leaseLost = (lineage: CommitRequest["lineage"]): LeaseLost =>
-  new LeaseLost(lineage === undefined ? {} : { jobId: lineage.jobId, attempt: lineage.attempt })
 
 /** SQLSTATE `lock_not_available`: the function waited for the project's row as long as it may. */
 const isLockTimeout = (error: SqlError.SqlError): boolean => sqlState(error) === "55P03"
@@ -206,7 +203,7 @@ export const makeCommit = (defaultQuotaBytes: number) =>
           case "fenced":
             return yield* new UploadFenced({ id: request.id })
           case "lease_lost":
-            return yield* leaseLost(request.lineage)
+            return yield* Effect.provideService(leaseLost(request), SqlClient.SqlClient, sql)
           case "unauthorized":
             return yield* new Unauthorized()
           case "quota":

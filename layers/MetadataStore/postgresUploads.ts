@@ -12,9 +12,10 @@ import {
 } from "../../services/MetadataStore.ts"
 import { ArtifactId, ProjectHandle } from "../../src/domain/Ids.ts"
 import { ProjectNotFound } from "../../src/domain/Project.ts"
+import { leaseLost } from "../ClaimStore/claims.ts"
 import { batched } from "../clients/batched.ts"
 import { sqlState, unavailable } from "../clients/sqlErrors.ts"
-import { leaseLost, makeCommit } from "./postgresCommits.ts"
+import { makeCommit } from "./postgresCommits.ts"
 import { ArtifactRecord, Books, decoder, toArtifact, toUsage } from "./rows.ts"
 import { traced } from "../../src/telemetry/Spans.ts"
 
@@ -157,7 +158,8 @@ export const makeUploads = (defaultQuotaBytes: number) =>
     )
 
     const renew = traced("MetadataStore.renew")(
-      function* (id: ArtifactId, reservedBytes: number, { keyId, lease, lineage, project }: UploadRight) {
+      function* (id: ArtifactId, reservedBytes: number, right: UploadRight) {
+        const { keyId, lease, lineage, project } = right
         const leased =
           lease?._tag === "ClaimRow"
             ? sql`exists (
@@ -187,7 +189,7 @@ export const makeUploads = (defaultQuotaBytes: number) =>
         const [own] = yield* decodePending(found)
         if (own?.superseded === true) return yield* new UploadSuperseded({ id })
         if (own?.unfenced !== true) return yield* new UploadFenced({ id })
-        if (!live) return yield* leaseLost(lineage)
+        if (!live) return yield* Effect.provideService(leaseLost(right), SqlClient.SqlClient, sql)
         return yield* keyed ? new UploadFenced({ id }) : new Unauthorized()
       },
       Effect.catchTag("SqlError", unavailable("MetadataStore.renew")),

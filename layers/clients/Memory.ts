@@ -5,7 +5,7 @@ import type { CommitRequest, PendingUpload } from "../../services/MetadataStore.
 import type { Pruned, PruneStep } from "../../services/Pruning.ts"
 import type { Hold } from "../../services/StoreGuard.ts"
 import { Artifact } from "../../src/domain/Artifact.ts"
-import type { Claim } from "../../src/domain/Claim.ts"
+import type { Claim, LeaseEnd } from "../../src/domain/Claim.ts"
 import type { ArtifactId, EventId, ProjectHandle } from "../../src/domain/Ids.ts"
 import { Project, ProjectNotFound } from "../../src/domain/Project.ts"
 import { Usage } from "../../src/domain/Quota.ts"
@@ -141,6 +141,13 @@ export const hashSecret = (secret: Redacted.Redacted) =>
 
 export const toHex = (bytes: Uint8Array): string =>
   Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("")
+
+/** What ended the lease of a token first, or will. */
+export const leaseEndOf = ({ ended, expiresAt, token }: ClaimRow, of: string): LeaseEnd => {
+  if (token !== of) return "superseded"
+  if (ended === undefined || expiresAt <= ended.at) return "expired"
+  return ended.by === "release" ? "released" : "superseded"
+}
 
 export const isLive = (row: ClaimRow, token: string, now: number): boolean =>
   row.token === token && row.ended === undefined && now < row.expiresAt

@@ -27,10 +27,15 @@ export class LeaseRequired extends Schema.TaggedError<LeaseRequired>()("LeaseReq
 /** The token is unknown, of another project, or of another worker's principal. */
 export class LeaseInvalid extends Schema.TaggedError<LeaseInvalid>()("LeaseInvalid", {}) {}
 
-/** The claim was held once and is not any more: expired, superseded by a later attempt, or released. */
+/** What ended a lease first. `superseded`: a later attempt took the job, or the claim got a newer token. */
+export const LeaseEnd = Schema.Literal("expired", "superseded", "released")
+export type LeaseEnd = typeof LeaseEnd.Type
+
+/** The claim was held once and is not any more. `reason` is absent where it is not known: a control plane's claims. */
 export class LeaseLost extends Schema.TaggedError<LeaseLost>()("LeaseLost", {
   jobId: Schema.optional(Schema.String),
   attempt: Schema.optional(Schema.Int),
+  reason: Schema.optional(LeaseEnd),
 }) {}
 
 /** The claim cannot be taken: a later attempt holds the job, or this attempt has ended or differs. */

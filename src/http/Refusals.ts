@@ -56,6 +56,13 @@ const dependencies = {
   lease_introspection: "The control plane",
 } as const
 
+const leaseEnds = {
+  expired: "The lease has expired, for no heartbeat came in time: stop this attempt of the job.",
+  superseded: "A later attempt or a newer token has taken the claim over: stop the work that uses this token.",
+  released: "The claim was released: stop this attempt of the job.",
+  unknown: "The claim is not held any more: stop this attempt of the job.",
+} as const
+
 /** The one place where a refusal gets its status, code and words. Never a cause, a path or a secret. */
 export const toApiError = (refusal: Refusal): ApiError => {
   switch (refusal._tag) {
@@ -98,8 +105,9 @@ export const toApiError = (refusal: Refusal): ApiError => {
     case "LeaseInvalid":
       return apiError(403, "lease_invalid", "The lease token is not one that this caller may use here.")
     case "LeaseLost":
-      return apiError(409, "lease_lost", "The claim is not held any more.", {
+      return apiError(409, "lease_lost", leaseEnds[refusal.reason ?? "unknown"], {
         details: {
+          ...(refusal.reason === undefined ? {} : { reason: refusal.reason }),
           ...(refusal.jobId === undefined ? {} : { job_id: refusal.jobId }),
           ...(refusal.attempt === undefined ? {} : { attempt: refusal.attempt }),
         },

@@ -101,7 +101,7 @@ const verifyLease = Effect.fnUntraced(function* (request: PublishRequest) {
   const earlier = key && (yield* (yield* MetadataStore).findReplay(project, key))
   if (earlier?._tag === "Replay") return earlier
   if (earlier?._tag === "InProgress") return yield* new IdempotencyInProgress()
-  return yield* new LeaseLost({ jobId: lease.claim.jobId, attempt: lease.claim.attempt })
+  return yield* new LeaseLost({ jobId: lease.claim.jobId, attempt: lease.claim.attempt, reason: lease.reason })
 })
 
 /** The body of a replay is read like any other, so its sender is watched too; its claim may have ended, its key not. */

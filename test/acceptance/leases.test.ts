@@ -40,19 +40,22 @@ describe("leases", () => {
   it("refuses an expired lease with 409 lease_lost", async () => {
     const held = await scene.claim({ lease_seconds: 5 })
     await sleep(5_500)
-    expectRefusal(await scene.post(body, { lease: held.token }), 409, "lease_lost")
+    const { details } = expectRefusal(await scene.post(body, { lease: held.token }), 409, "lease_lost")
+    expect(details).toEqual({ reason: "expired", job_id: held.jobId, attempt: 1 })
   })
 
   it("refuses a released lease with 409 lease_lost", async () => {
     const held = await scene.claim()
     expectStatus(await scene.release(held), 204)
-    expectRefusal(await scene.post(body, { lease: held.token }), 409, "lease_lost")
+    const { details } = expectRefusal(await scene.post(body, { lease: held.token }), 409, "lease_lost")
+    expect(details.reason).toBe("released")
   })
 
   it("refuses a superseded lease with 409 lease_lost, and admits the later attempt's", async () => {
     const first = await scene.claim()
     const second = await scene.claim({ job_id: first.jobId, attempt: 2, worker_session_id: "session-2" })
-    expectRefusal(await scene.post(body, { lease: first.token }), 409, "lease_lost")
+    const { details } = expectRefusal(await scene.post(body, { lease: first.token }), 409, "lease_lost")
+    expect(details.reason).toBe("superseded")
     const { json } = expectStatus(await scene.post(body, { lease: second.token }), 201)
     expect(json).toMatchObject({ attempt: 2, worker_session_id: "session-2", job_id: first.jobId })
   })
@@ -65,7 +68,7 @@ describe("leases", () => {
     await reached
     await alone.claim({ job_id: alone.held.jobId, attempt: 2 })
     resume()
-    expectRefusal(await answer, 409, "lease_lost")
+    expect(expectRefusal(await answer, 409, "lease_lost").details.reason).toBe("superseded")
     await sleep(500)
     await alone.expectUntouched()
   })
@@ -89,7 +92,8 @@ describe("claims", () => {
     const again = expectStatus(await scene.putClaim(held.jobId, held.body), 200).json
     expect(again.lease_token).not.toBe(held.token)
     const body = multipart([field("name", "a"), filePart("a")])
-    expectRefusal(await scene.post(body, { lease: held.token }), 409, "lease_lost")
+    const { details } = expectRefusal(await scene.post(body, { lease: held.token }), 409, "lease_lost")
+    expect(details.reason).toBe("superseded")
     expectStatus(await scene.post(body, { lease: again.lease_token }), 201)
   })
 
@@ -111,7 +115,7 @@ describe("claims", () => {
     const { json } = expectStatus(await beat(held.token), 200)
     expect(Date.parse(json.expires_at)).toBeGreaterThan(Date.now() + 20_000)
     expectStatus(await scene.release(held), 204)
-    expectRefusal(await beat(held.token), 409, "lease_lost")
+    expect(expectRefusal(await beat(held.token), 409, "lease_lost").details.reason).toBe("released")
     expectRefusal(await beat("lease_unknown"), 403, "lease_invalid")
   })
 

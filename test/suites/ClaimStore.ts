@@ -2,7 +2,7 @@ import { expect, layer } from "@effect/vitest"
 import { DateTime, Effect, Either, Redacted } from "effect"
 import { ClaimStore } from "../../services/ClaimStore.ts"
 import { LeaseVerifier } from "../../services/LeaseVerifier.ts"
-import type { Claim } from "../../src/domain/Claim.ts"
+import type { Claim, LeaseEnd } from "../../src/domain/Claim.ts"
 import {
   claimOf,
   freshProject,
@@ -21,6 +21,14 @@ const use = (claim: Claim, token: Redacted.Redacted, who = worker) => ({
   jobId: claim.jobId,
   token,
   principal: who,
+})
+
+/** Neither is possible any more, and both say why. */
+const expectLost = Effect.fn(function* (options: ReturnType<typeof use>, reason: LeaseEnd) {
+  const claims = yield* ClaimStore
+  const lost = { _tag: "LeaseLost", jobId: options.jobId, reason }
+  expect(yield* Effect.flip(claims.heartbeat(options))).toMatchObject(lost)
+  expect(yield* Effect.flip(claims.release(options))).toMatchObject(lost)
 })
 
 const isLive = (claim: Claim, token: Redacted.Redacted) =>
@@ -60,8 +68,7 @@ export const claimStoreSuite = (name: string, subject: SqlLayer, options: SuiteO
         expect(Redacted.value(second.token)).not.toBe(Redacted.value(first.token))
         expect(yield* isLive(claim, first.token)).toBe(false)
         expect(yield* isLive(claim, second.token)).toBe(true)
-        expect(yield* refusal(claims.heartbeat(use(claim, first.token)))).toBe("LeaseLost")
-        expect(yield* refusal(claims.release(use(claim, first.token)))).toBe("LeaseLost")
+        yield* expectLost(use(claim, first.token), "superseded")
       }),
     )
     it.effect("the same attempt with another session or body is ClaimSuperseded and changes nothing", () =>
@@ -94,8 +101,7 @@ export const claimStoreSuite = (name: string, subject: SqlLayer, options: SuiteO
         expect(taken.renewed).toBe(false)
         expect(yield* isLive(old, token)).toBe(false)
         expect(yield* isLive(next, taken.token)).toBe(true)
-        expect(yield* refusal(claims.heartbeat(use(old, token)))).toBe("LeaseLost")
-        expect(yield* refusal(claims.release(use(old, token)))).toBe("LeaseLost")
+        yield* expectLost(use(old, token), "superseded")
       }),
     )
     it.effect("a lower attempt is ClaimSuperseded, also after the higher has ended", () =>
@@ -140,8 +146,7 @@ export const claimStoreSuite = (name: string, subject: SqlLayer, options: SuiteO
         expect(DateTime.distance(expiresAt, later)).toBeGreaterThan(300)
         expect(DateTime.distance(expiresAt, later)).toBeLessThan(1_500)
         yield* Effect.sleep("1200 millis")
-        expect(yield* refusal(claims.heartbeat(use(claim, token)))).toBe("LeaseLost")
-        expect(yield* refusal(claims.release(use(claim, token)))).toBe("LeaseLost")
+        yield* expectLost(use(claim, token), "expired")
         expect(yield* refusal(claims.put(claim, 60))).toBe("ClaimSuperseded")
       }),
     )
@@ -175,7 +180,8 @@ export const claimStoreSuite = (name: string, subject: SqlLayer, options: SuiteO
         yield* claims.release(use(claim, token))
         expect(yield* isLive(claim, token)).toBe(false)
         yield* claims.release(use(claim, token))
-        expect(yield* refusal(claims.heartbeat(use(claim, token)))).toBe("LeaseLost")
+        const lost = yield* Effect.flip(claims.heartbeat(use(claim, token)))
+        expect(lost).toMatchObject({ _tag: "LeaseLost", reason: "released" })
       }),
     )
     it.effect("releaseJob ends whatever claim the job has, and is idempotent", () =>

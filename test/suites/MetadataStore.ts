@@ -6,6 +6,7 @@ import { Ids } from "../../services/Ids.ts"
 import { MetadataStore } from "../../services/MetadataStore.ts"
 import { ProjectStore } from "../../services/ProjectStore.ts"
 import { chargeOf } from "../../src/domain/Artifact.ts"
+import type { LeaseEnd } from "../../src/domain/Claim.ts"
 import {
   beginUpload,
   blobKeyOf,
@@ -135,21 +136,26 @@ export const metadataStoreSuite = (name: string, subject: SqlLayer, options: Sui
           const store = yield* MetadataStore
           const claims = yield* ClaimStore
           const caller = yield* newCaller
-          const commitAfter = Effect.fn(function* (jobId: string, end: Effect.Effect<unknown, unknown>, seconds = 60) {
+          const commitAfter = Effect.fn(function* (
+            jobId: string,
+            reason: LeaseEnd,
+            end: Effect.Effect<unknown, unknown>,
+            seconds = 60,
+          ) {
             const claim = claimOf(caller.project, { jobId })
             const { proof } = yield* leased(claim, seconds)
             const { id } = yield* beginUpload(caller)
             yield* end
             const request = yield* requestOf(caller, id, { lineage: lineageOf(claim), lease: proof })
-            expect(yield* refusal(store.commit(request))).toBe("LeaseLost")
+            expect(yield* Effect.flip(store.commit(request))).toMatchObject({ _tag: "LeaseLost", jobId, reason })
             expect(yield* store.outcome(id)).toEqual({ _tag: "Pending" })
           })
           const put = (jobId: string, attempt: number) =>
             claims.put(claimOf(caller.project, { jobId, attempt }), 60).pipe(Effect.asVoid)
-          yield* commitAfter("superseded", put("superseded", 2))
-          yield* commitAfter("renewed", put("renewed", 1))
-          yield* commitAfter("released", claims.releaseJob(caller.project, "released"))
-          yield* commitAfter("expired", Effect.sleep("1200 millis"), 1)
+          yield* commitAfter("superseded", "superseded", put("superseded", 2))
+          yield* commitAfter("renewed", "superseded", put("renewed", 1))
+          yield* commitAfter("released", "released", claims.releaseJob(caller.project, "released"))
+          yield* commitAfter("expired", "expired", Effect.sleep("1200 millis"), 1)
           expect((yield* (yield* ProjectStore).get(caller.project)).usage).toMatchObject({
             usedBytes: 0,
             artifactCount: 0,

@@ -6,6 +6,7 @@ import { Ids } from "../../services/Ids.ts"
 import { MetadataStore } from "../../services/MetadataStore.ts"
 import { ProjectStore } from "../../services/ProjectStore.ts"
 import type { SqlServices } from "./fixtures.ts"
+import type { LeaseEnd } from "../../src/domain/Claim.ts"
 import {
   beginUpload,
   callerOf,
@@ -43,7 +44,12 @@ export const metadataRenewals = (it: Vitest.MethodsNonLive<SqlServices, true>) =
         const store = yield* MetadataStore
         const claims = yield* ClaimStore
         const caller = yield* newCaller
-        const renewAfter = Effect.fn(function* (jobId: string, end: Effect.Effect<unknown, unknown>, seconds = 60) {
+        const renewAfter = Effect.fn(function* (
+          jobId: string,
+          reason: LeaseEnd,
+          end: Effect.Effect<unknown, unknown>,
+          seconds = 60,
+        ) {
           const claim = claimOf(caller.project, { jobId })
           const { proof } = yield* leased(claim, seconds)
           const { id } = yield* beginUpload(caller)
@@ -51,16 +57,16 @@ export const metadataRenewals = (it: Vitest.MethodsNonLive<SqlServices, true>) =
           yield* store.renew(id, 20, right)
           yield* end
           const lost = yield* Effect.flip(store.renew(id, 30, right))
-          expect(lost).toMatchObject({ _tag: "LeaseLost", jobId, attempt: 1 })
+          expect(lost).toMatchObject({ _tag: "LeaseLost", jobId, attempt: 1, reason })
           const { reservations } = yield* (yield* ProjectStore).quotaSnapshot(caller.project)
           expect(reservations.find(({ uploadId }) => uploadId === id)?.bytes).toBe(20)
         })
         const put = (jobId: string, attempt: number) =>
           claims.put(claimOf(caller.project, { jobId, attempt }), 60).pipe(Effect.asVoid)
-        yield* renewAfter("superseded", put("superseded", 2))
-        yield* renewAfter("renewed", put("renewed", 1))
-        yield* renewAfter("released", claims.releaseJob(caller.project, "released"))
-        yield* renewAfter("expired", Effect.sleep("1200 millis"), 1)
+        yield* renewAfter("superseded", "superseded", put("superseded", 2))
+        yield* renewAfter("renewed", "superseded", put("renewed", 1))
+        yield* renewAfter("released", "released", claims.releaseJob(caller.project, "released"))
+        yield* renewAfter("expired", "expired", Effect.sleep("1200 millis"), 1)
       }),
   )
   it.effect(
