@@ -2,11 +2,16 @@ import type * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
 import { Effect, ParseResult, Schema } from "effect"
 import type { IncomingMessage, ServerResponse } from "node:http"
+import { Settings } from "../Config.ts"
 import { isTooDeep, maxJsonDepth } from "../domain/Json.ts"
+import { ClientGone, UploadStalled, type UploadTooSlow } from "../publish/Refusals.ts"
 import { apiError, type ApiError, badRequest } from "./ApiErrors.ts"
+import { toApiError } from "./Refusals.ts"
 import { continueIfAsked } from "./upload/EarlyAnswer.ts"
+import { watchPace } from "./upload/Pace.ts"
 
-const limitBytes = 1024 * 1024
+/** Many times what any call needs: what has come of bodies that never end waits in memory. */
+const limitBytes = 64 * 1024
 
 const tooLarge = apiError(413, "payload_too_large", `A JSON body may have at most ${limitBytes} bytes.`, {
   details: { limit: limitBytes },
@@ -23,46 +28,60 @@ export const describeIssues = (
     .join("; ")
     .slice(0, 1000)
 
-const collect = (req: IncomingMessage, res: ServerResponse): Effect.Effect<Buffer, ApiError> =>
-  Effect.async<Buffer, ApiError>((resume) => {
+/** Ends, as an upload does, by lack of progress: after `idleSeconds` without a byte, or by its pace. */
+const collect = (
+  req: IncomingMessage,
+  res: ServerResponse,
+  idleSeconds: number,
+): Effect.Effect<Buffer, ApiError | ClientGone | UploadStalled | UploadTooSlow> =>
+  Effect.async((resume) => {
     const chunks: Array<Buffer> = []
     let size = 0
     const stop = () => {
+      clearTimeout(idle)
+      pace.stop()
       req.off("data", onData).off("end", onEnd).off("error", onGone).off("close", onGone)
       req.pause()
     }
-    const onData = (chunk: Buffer) => {
-      size += chunk.length
-      if (size <= limitBytes) return void chunks.push(chunk)
+    const refuse = (refusal: ApiError | ClientGone | UploadStalled | UploadTooSlow) => {
       stop()
-      resume(Effect.fail(tooLarge))
+      resume(Effect.fail(refusal))
+    }
+    const onData = (chunk: Buffer) => {
+      idle.refresh()
+      pace.came(chunk.length)
+      size += chunk.length
+      if (size > limitBytes) return refuse(tooLarge)
+      chunks.push(chunk)
     }
     const onEnd = () => {
       stop()
       resume(Effect.succeed(Buffer.concat(chunks)))
     }
-    const onGone = () => {
-      stop()
-      resume(Effect.fail(badRequest("The connection closed before the body was whole.")))
-    }
+    const onGone = () => refuse(new ClientGone())
     if (Number(req.headers["content-length"]) > limitBytes) return resume(Effect.fail(tooLarge))
+    const idle = setTimeout(() => refuse(new UploadStalled({ idleSeconds })), idleSeconds * 1000)
+    const pace = watchPace(refuse)
+    pace.waiting()
     continueIfAsked(req, res)
     req.on("data", onData).on("end", onEnd).on("error", onGone).on("close", onGone)
     req.resume()
     return Effect.sync(stop)
-  }).pipe(Effect.timeoutFail({ duration: "30 seconds", onTimeout: () => badRequest("The body did not come in time.") }))
+  })
 
-/** Reads and decodes a JSON body of at most 1 MiB. An empty body reads as `{}`. */
+/** Reads and decodes a JSON body of at most 64 KiB. An empty body reads as `{}`. */
 export const jsonBody = <A, I>(
   request: HttpServerRequest.HttpServerRequest,
   schema: Schema.Schema<A, I>,
-): Effect.Effect<A, ApiError> =>
+): Effect.Effect<A, ApiError, Settings> =>
   Effect.gen(function* () {
+    const { uploadIdleSeconds } = yield* Settings
     const type = request.headers["content-type"]
     const body = yield* collect(
       NodeHttpServerRequest.toIncomingMessage(request),
       NodeHttpServerRequest.toServerResponse(request),
-    )
+      uploadIdleSeconds,
+    ).pipe(Effect.mapError(toApiError))
     if (body.length > 0 && type !== undefined && !/^application\/(?:[\w.+-]+\+)?json\s*(?:;|$)/i.test(type))
       return yield* Effect.fail(badRequest("The body must be JSON."))
     const parsed = yield* Effect.try({

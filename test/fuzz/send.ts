@@ -9,8 +9,8 @@ export interface Ending {
   readonly hung: boolean
 }
 
-/** The node drops heads that are not whole after 10 s, uploads after UPLOAD_IDLE_SECONDS, and JSON bodies after 30 s. */
-const longestMillis = 45_000
+/** The node drops heads that are not whole after 10 s, and bodies after UPLOAD_IDLE_SECONDS. */
+const longestMillis = 30_000
 
 /** `bodiless`: the request was a HEAD, whose answer has the length of a body and no body. */
 const answerIn = (bytes: Buffer, bodiless: boolean): { readonly status: number; readonly body: string } | undefined => {
