@@ -129,7 +129,7 @@ const begin = Effect.fnUntraced(function* (request: PublishRequest, { claim, pro
   const { maxArtifactBytes } = yield* Settings
   const id = yield* (yield* Ids).artifact
   const { project, principal } = request.caller
-  const upload: Upload = { id, project, blobKey: `${project}/${id}`, reservedBytes: 0 }
+  const upload: Upload = { id, project, blobKey: `${project}/${id}`, reservedBytes: 0, over: false }
   yield* concerning({ project, artifactId: id })
   const state: { end: "open" | "committed" | "unknown" } = { end: "open" }
   const context = yield* Effect.context<Effect.Effect.Context<ReturnType<typeof abandon>>>()
@@ -240,6 +240,7 @@ const commit = (
       ),
     )
     state.end = "committed"
+    upload.over = true
     yield* wakeup.ring
     // Not waited for. It begins in the turn of the answer: a request that follows on this node finds it settled.
     yield* Effect.forkDaemon(Effect.ignoreLogged(quota.commit(upload.project, upload.id, committed.usage)))

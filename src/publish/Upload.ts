@@ -28,6 +28,8 @@ export interface Upload {
   readonly project: ProjectHandle
   readonly blobKey: string
   reservedBytes: number
+  /** It was committed or given up, and so was its reservation: a renewal that is still on its way must not bring it back. */
+  over: boolean
 }
 
 /** The first reservation: what the body's length says is needed at least, and wanted at most; a step when it is unknown. */
@@ -170,7 +172,9 @@ export const keepAlive = Effect.fnUntraced(function* (
       Effect.catchTag("DependencyUnavailable", () => Effect.void),
       Effect.zipRight(metadata.renew(id, reservedBytes, right)),
       Effect.catchTag("DependencyUnavailable", () => Effect.void),
-      Effect.zipRight(Effect.ignore(quota.renew(project, id, reservedBytes))),
+      Effect.zipRight(
+        Effect.suspend(() => (upload.over ? Effect.void : Effect.ignore(quota.renew(project, id, reservedBytes)))),
+      ),
     )
   })
   yield* keepAsking(renew, stop)
@@ -196,6 +200,7 @@ const cleanUp = traced("publish.abandon")(function* (upload: Upload) {
   const metadata = yield* MetadataStore
   const quota = yield* QuotaCounters
   const blobs = yield* BlobStore
+  upload.over = true
   yield* Effect.ignore(quota.release(upload.project, upload.id))
   yield* metadata.fence(upload.id)
   const { _tag: outcome } = yield* metadata.outcome(upload.id)

@@ -1,8 +1,12 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Context, Effect } from "effect"
+import { LeaseVerifier } from "../../services/LeaseVerifier.ts"
+import { MetadataStore } from "../../services/MetadataStore.ts"
+import { QuotaCounters } from "../../services/QuotaCounters.ts"
 import { DependencyUnavailable } from "../../services/Unavailable.ts"
 import { Settings } from "../../src/Config.ts"
-import { keepAsking } from "../../src/publish/Upload.ts"
+import type { ArtifactId, CredentialId, ProjectHandle } from "../../src/domain/Ids.ts"
+import { keepAlive, keepAsking, type Upload } from "../../src/publish/Upload.ts"
 
 /** Asks every 10 ms. */
 const settings = { abandonedAfterSeconds: 0.04 } as Context.Tag.Service<typeof Settings>
@@ -51,6 +55,43 @@ describe("an open upload asks for its right again and again", () => {
       yield* asked(ask, 100)
       yield* Effect.sleep(300)
       expect([begun, ended]).toEqual([1, 0])
+    }),
+  )
+  it.live("and a renewal that its commit overtakes brings no reservation back", () =>
+    Effect.gen(function* () {
+      const upload: Upload = {
+        id: "art_1" as ArtifactId,
+        project: "tenant" as ProjectHandle,
+        blobKey: "tenant/art_1",
+        reservedBytes: 1000,
+        over: false,
+      }
+      let [rows, reservations] = [0, 0]
+      const metadata = {
+        renew: () =>
+          Effect.zipRight(
+            Effect.sync(() => void rows++),
+            Effect.sleep(150),
+          ),
+      } as unknown as Context.Tag.Service<typeof MetadataStore>
+      const quota = {
+        renew: () => Effect.sync(() => void reservations++),
+      } as unknown as Context.Tag.Service<typeof QuotaCounters>
+      const right = { project: upload.project, keyId: "cred_1" as CredentialId, lineage: undefined, lease: undefined }
+      const open = Effect.gen(function* () {
+        yield* keepAlive(upload, right, Effect.void, new AbortController())
+        yield* Effect.sleep(100)
+        upload.over = true
+        yield* Effect.sleep(150)
+      })
+      yield* Effect.scoped(open).pipe(
+        Effect.provideService(Settings, settings),
+        Effect.provideService(MetadataStore, metadata),
+        Effect.provideService(QuotaCounters, quota),
+        Effect.provideService(LeaseVerifier, {} as Context.Tag.Service<typeof LeaseVerifier>),
+      )
+      expect(rows).toBeGreaterThan(0)
+      expect(reservations).toBe(0)
     }),
   )
 })
