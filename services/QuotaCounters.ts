@@ -1,4 +1,4 @@
-import { Context, type Effect } from "effect"
+import { Context, type Effect, Schema } from "effect"
 import type { ProjectHandle } from "../src/domain/Ids.ts"
 import type { ProjectNotFound } from "../src/domain/Project.ts"
 import type { QuotaExceeded, Usage } from "../src/domain/Quota.ts"
@@ -10,6 +10,9 @@ export interface CounterReading {
   readonly reservedBytes: number
   readonly limitBytes: number
 }
+
+/** The upload holds no reservation: it expired, or the upload was superseded or is over. */
+export class ReservationLost extends Schema.TaggedError<ReservationLost>()("ReservationLost", {}) {}
 
 type Fault = ProjectNotFound | DependencyUnavailable
 
@@ -36,12 +39,15 @@ export class QuotaCounters extends Context.Tag("services/QuotaCounters")<
       uploadId: string,
       request: { readonly need: number; readonly want: number; readonly superseded?: string | undefined },
     ) => Effect.Effect<number, QuotaExceeded | Fault>
-    /** `reserve` for an upload that holds a reservation already: the same rule, and the same answer, for its new total. */
+    /**
+     * `reserve` for an upload that holds a reservation already: the same rule, and the same answer, for its new total.
+     * `ReservationLost` (and unchanged) when it holds none, so that no upload that has ended brings one back.
+     */
     readonly extend: (
       project: ProjectHandle,
       uploadId: string,
       request: { readonly need: number; readonly want: number },
-    ) => Effect.Effect<number, QuotaExceeded | Fault>
+    ) => Effect.Effect<number, QuotaExceeded | ReservationLost | Fault>
     /** Keeps a reservation alive; one that was lost comes back if it fits, else it is left to the commit to decide. */
     readonly renew: (project: ProjectHandle, uploadId: string, bytes: number) => Effect.Effect<void, Fault>
     /**

@@ -46,17 +46,25 @@ const make = Effect.gen(function* () {
     reservedBytes: reserved(counters),
   })
 
+  const grant = (counters: Counters, now: number, uploadId: string, need: number, want: number) => {
+    const held = counters.reservations.get(uploadId)?.bytes ?? 0
+    const room = counters.usage.limitBytes - counters.usage.usedBytes - (reserved(counters) - held)
+    if (need > held && need > room) return { _tag: "Refused", ...reading(counters) } as const
+    const bytes = Math.max(held, Math.min(want, room))
+    counters.reservations.set(uploadId, { bytes, until: now + lifetime })
+    return { _tag: "Granted", bytes } as const
+  }
+
   const raw: RawCounters = {
     reserve: (project, uploadId, need, want, superseded) =>
       step(project, (counters, now) => {
         if (superseded !== undefined) counters.reservations.delete(superseded)
-        const held = counters.reservations.get(uploadId)?.bytes ?? 0
-        const room = counters.usage.limitBytes - counters.usage.usedBytes - (reserved(counters) - held)
-        if (need > held && need > room) return { _tag: "Refused", ...reading(counters) } as const
-        const bytes = Math.max(held, Math.min(want, room))
-        counters.reservations.set(uploadId, { bytes, until: now + lifetime })
-        return { _tag: "Granted", bytes } as const
+        return grant(counters, now, uploadId, need, want)
       }),
+    extend: (project, uploadId, need, want) =>
+      step(project, (counters, now) =>
+        counters.reservations.has(uploadId) ? grant(counters, now, uploadId, need, want) : ({ _tag: "Lost" } as const),
+      ),
     renew: (project, uploadId, bytes) =>
       step(project, (counters, now) => {
         const held = counters.reservations.get(uploadId)?.bytes

@@ -2,13 +2,16 @@ import { Cache, Duration, Effect, Exit, Schedule } from "effect"
 import type { ProjectHandle } from "../../src/domain/Ids.ts"
 import { QuotaExceeded, type Usage } from "../../src/domain/Quota.ts"
 import { ProjectStore, type QuotaSnapshot } from "../../services/ProjectStore.ts"
-import { type CounterReading, QuotaCounters } from "../../services/QuotaCounters.ts"
+import { type CounterReading, QuotaCounters, ReservationLost } from "../../services/QuotaCounters.ts"
 import { DependencyUnavailable } from "../../services/Unavailable.ts"
 import { traced } from "../../src/telemetry/Spans.ts"
 
 /** Counters that are not there, or were made by another incarnation of their store. */
 export const missing = Symbol("missing counters")
 export type Missing = typeof missing
+
+type Granted = { readonly _tag: "Granted"; readonly bytes: number }
+type Refused = { readonly _tag: "Refused" } & CounterReading
 
 /** What a technology must do, each atomically; `missing` changes nothing. */
 export interface RawCounters {
@@ -19,10 +22,14 @@ export interface RawCounters {
     need: number,
     want: number,
     superseded: string | undefined,
-  ) => Effect.Effect<
-    { readonly _tag: "Granted"; readonly bytes: number } | ({ readonly _tag: "Refused" } & CounterReading) | Missing,
-    DependencyUnavailable
-  >
+  ) => Effect.Effect<Granted | Refused | Missing, DependencyUnavailable>
+  /** `reserve`, but "Lost" when there is no reservation to extend. */
+  readonly extend: (
+    project: ProjectHandle,
+    uploadId: string,
+    need: number,
+    want: number,
+  ) => Effect.Effect<Granted | Refused | { readonly _tag: "Lost" } | Missing, DependencyUnavailable>
   /** Prolongs the reservation, or brings back one of `bytes` that was lost if it fits. */
   readonly renew: (
     project: ProjectHandle,
@@ -117,22 +124,21 @@ export const rebuilding = (raw: RawCounters) =>
       timeToLive: (exit) => (Exit.isSuccess(exit) ? comparisonTtl : Duration.zero),
     })
 
-    const reserve = (operation: string) =>
-      traced(operation)(function* (
-        project: ProjectHandle,
-        uploadId: string,
-        request: { readonly need: number; readonly want: number; readonly superseded?: string | undefined },
-      ) {
-        const { need, superseded } = request
-        const want = Math.max(need, request.want)
-        const ask = present(project, operation, raw.reserve(project, uploadId, need, want, superseded))
-        const first = yield* ask
-        if (first._tag === "Granted") return first.bytes
-        const answer = (yield* comparisons.get(project)) ? yield* ask : first
-        if (answer._tag === "Granted") return answer.bytes
-        const { limitBytes, usedBytes, reservedBytes } = answer
-        return yield* new QuotaExceeded({ limitBytes, usedBytes, reservedBytes, requestedBytes: need })
-      })
+    /** The bytes that are granted, or a refusal by counters that were compared with the truth at most 2 s ago. */
+    const granted = Effect.fnUntraced(function* <E>(
+      operation: string,
+      project: ProjectHandle,
+      need: number,
+      attempt: Effect.Effect<Granted | Refused | Missing, E>,
+    ) {
+      const ask = present(project, operation, attempt)
+      const first = yield* ask
+      if (first._tag === "Granted") return first.bytes
+      const answer = (yield* comparisons.get(project)) ? yield* ask : first
+      if (answer._tag === "Granted") return answer.bytes
+      const { limitBytes, usedBytes, reservedBytes } = answer
+      return yield* new QuotaExceeded({ limitBytes, usedBytes, reservedBytes, requestedBytes: need })
+    })
 
     const settle = (operation: string) =>
       traced(operation)(function* (project: ProjectHandle, uploadId: string | undefined, usage: Usage | undefined) {
@@ -143,8 +149,16 @@ export const rebuilding = (raw: RawCounters) =>
     const refund = settle("QuotaCounters.refund")
 
     return QuotaCounters.of({
-      reserve: reserve("QuotaCounters.reserve"),
-      extend: reserve("QuotaCounters.extend"),
+      reserve: traced("QuotaCounters.reserve")((project, uploadId, { need, superseded, want }) => {
+        const attempt = raw.reserve(project, uploadId, need, Math.max(need, want), superseded)
+        return granted("QuotaCounters.reserve", project, need, attempt)
+      }),
+      extend: traced("QuotaCounters.extend")((project, uploadId, { need, want }) => {
+        const attempt = Effect.flatMap(raw.extend(project, uploadId, need, Math.max(need, want)), (answer) =>
+          answer !== missing && answer._tag === "Lost" ? new ReservationLost() : Effect.succeed(answer),
+        )
+        return granted("QuotaCounters.extend", project, need, attempt)
+      }),
       renew: traced("QuotaCounters.renew")(function* (project, uploadId, bytes) {
         yield* present(project, "QuotaCounters.renew", raw.renew(project, uploadId, bytes))
       }),

@@ -14,6 +14,16 @@ const keysOf = (project: string) => [
   `quota:{${project}}:early`,
 ]
 
+const granted = (reply: ReadonlyArray<unknown>) =>
+  reply[0] === 1
+    ? ({ _tag: "Granted", bytes: Number(reply[1]) } as const)
+    : ({
+        _tag: "Refused",
+        usedBytes: Number(reply[1]),
+        reservedBytes: Number(reply[2]),
+        limitBytes: Number(reply[3]),
+      } as const)
+
 const make = Effect.gen(function* () {
   const redis = yield* Redis
   const { commands } = redis
@@ -40,15 +50,10 @@ const make = Effect.gen(function* () {
 
   const raw: RawCounters = {
     reserve: (project, uploadId, need, want, superseded) =>
-      call("reserve", project, [uploadId, need, want, lifetime, superseded ?? ""], (reply) =>
-        reply[0] === 1
-          ? ({ _tag: "Granted", bytes: Number(reply[1]) } as const)
-          : ({
-              _tag: "Refused",
-              usedBytes: Number(reply[1]),
-              reservedBytes: Number(reply[2]),
-              limitBytes: Number(reply[3]),
-            } as const),
+      call("reserve", project, [uploadId, need, want, lifetime, superseded ?? ""], granted),
+    extend: (project, uploadId, need, want) =>
+      call("extend", project, [uploadId, need, want, lifetime], (reply) =>
+        reply[0] === 2 ? ({ _tag: "Lost" } as const) : granted(reply),
       ),
     renew: (project, uploadId, bytes) => call("renew", project, [uploadId, bytes, lifetime], () => true as const),
     settle: (project, uploadId, usage) =>

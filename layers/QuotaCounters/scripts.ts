@@ -53,15 +53,7 @@ local function hold(upload, held, bytes, lifetime)
 end
 `
 
-/**
- * ARGV: run, upload, need, want, lifetime ms, upload whose reservation ends first or ''. Returns {1, bytes held} or
- * {0, used, reserved, limit}.
- */
-export const reserve = `${prelude}
-if ARGV[6] ~= '' then
-  drop(ARGV[6])
-  reserved = tonumber(redis.call('HGET', KEYS[1], 'reserved'))
-end
+const grant = `
 local need, want = tonumber(ARGV[3]), tonumber(ARGV[4])
 local held = tonumber(redis.call('HGET', KEYS[2], ARGV[2]) or '0')
 local room = limit - used - (reserved - held)
@@ -72,6 +64,22 @@ local bytes = math.max(held, math.min(want, room))
 hold(ARGV[2], held, bytes, tonumber(ARGV[5]))
 return {1, string.format('%.0f', bytes)}
 `
+
+/**
+ * ARGV: run, upload, need, want, lifetime ms, upload whose reservation ends first or ''. Returns {1, bytes held} or
+ * {0, used, reserved, limit}.
+ */
+export const reserve = `${prelude}
+if ARGV[6] ~= '' then
+  drop(ARGV[6])
+  reserved = tonumber(redis.call('HGET', KEYS[1], 'reserved'))
+end
+${grant}`
+
+/** ARGV: run, upload, need, want, lifetime ms. Returns as `reserve` does, or {2} when there is no reservation. */
+export const extend = `${prelude}
+if redis.call('HEXISTS', KEYS[2], ARGV[2]) == 0 then return {2} end
+${grant}`
 
 /** ARGV: run, upload, bytes, lifetime ms. Prolongs; a reservation that was lost comes back if it fits. Returns 1. */
 export const renew = `${prelude}

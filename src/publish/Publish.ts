@@ -23,9 +23,9 @@ import {
   abandon,
   bodyOverheadBytes,
   firstRequest,
-  keepAlive,
   keepAsking,
   openSink,
+  renewal,
   type Upload,
   withdraw,
 } from "./Upload.ts"
@@ -171,11 +171,12 @@ const begin = Effect.fnUntraced(function* (request: PublishRequest, { claim, pro
 
 /** Rows 5 and 6: every byte through the hash into the store; the row and the room are kept alive meanwhile. */
 const transfer = Effect.fnUntraced(function* (request: PublishRequest, { claim, proof }: Admission, upload: Upload) {
-  const sink = yield* openSink(upload)
   const stop = new AbortController()
   const { keyId, project } = request.caller
   const right = { project, keyId, lineage: claim && lineageOf(claim), lease: proof }
-  yield* keepAlive(upload, right, confirmLease(request, claim), stop)
+  const renew = renewal(upload, right, confirmLease(request, claim))
+  const sink = yield* openSink(upload, renew)
+  yield* keepAsking(renew, stop)
   return yield* Effect.zipLeft(receiveBody(request.receive, sink.open, stop), sink.finish)
 })
 

@@ -47,13 +47,14 @@ const stepFor = (received: number) => Math.min(maximalStep, Math.max(minimalStep
 
 /**
  * The way of the bytes: into the blob store, never past what is reserved for the file and its metadata. The reservation
- * grows in steps; the step that the project has no room for ends the upload.
+ * grows in steps; the step that the project has no room for ends the upload. A reservation that was lost comes back only
+ * after `renew` found the upload's row and rights alive, and else its refusal ends the upload.
  */
-export const openSink = traced("BlobStore.open")(function* (upload: Upload) {
+export const openSink = traced("BlobStore.open")(function* (upload: Upload, renew: ReturnType<typeof renewal>) {
   const { maxArtifactBytes } = yield* Settings
   const quota = yield* QuotaCounters
   const blobs = yield* BlobStore
-  const runtime = yield* Effect.runtime()
+  const runtime = yield* Effect.runtime<Effect.Effect.Context<typeof renew>>()
   const writer = yield* blobs.open(upload.blobKey, {})
   let received = 0
   let told: Readonly<Fields> | undefined
@@ -66,9 +67,14 @@ export const openSink = traced("BlobStore.open")(function* (upload: Upload) {
   /** Asks again a few times while only what others hold reserved is in the way: uploads that are refused give it back. */
   const grow = (need: number, want: number) =>
     Effect.retry(
-      Effect.map(quota.extend(upload.project, upload.id, { need, want }), (bytes) => {
-        upload.reservedBytes = bytes
-      }),
+      quota.extend(upload.project, upload.id, { need, want }).pipe(
+        Effect.catchTag("ReservationLost", () =>
+          Effect.zipRight(renew, quota.reserve(upload.project, upload.id, { need, want })),
+        ),
+        Effect.map((bytes) => {
+          upload.reservedBytes = bytes
+        }),
+      ),
       {
         while: (refusal) => refusal._tag === "QuotaExceeded" && refusal.usedBytes + need <= refusal.limitBytes,
         schedule: Schedule.intersect(growthPauses, Schedule.recurs(growthTurns - 1)),
@@ -109,11 +115,17 @@ export const openSink = traced("BlobStore.open")(function* (upload: Upload) {
   }
 
   /** Reserves what metadata that came after the file needs; resolves once the object is durable. */
-  const finish = Effect.suspend((): Effect.Effect<void, BadRequest | Effect.Effect.Error<ReturnType<typeof grow>>> => {
-    if (told === undefined) return new BadRequest({ message: 'The body has no part "file".' })
-    const need = chargeAt(received)
-    return need <= upload.reservedBytes ? writer.finish : Effect.zipRight(grow(need, need), writer.finish)
-  })
+  const finish = Effect.suspend(
+    (): Effect.Effect<
+      void,
+      BadRequest | Effect.Effect.Error<ReturnType<typeof grow>>,
+      Effect.Effect.Context<ReturnType<typeof grow>>
+    > => {
+      if (told === undefined) return new BadRequest({ message: 'The body has no part "file".' })
+      const need = chargeAt(received)
+      return need <= upload.reservedBytes ? writer.finish : Effect.zipRight(grow(need, need), writer.finish)
+    },
+  )
   return { open, finish }
 })
 
@@ -152,32 +164,23 @@ export const keepAsking = Effect.fnUntraced(function* <E, R>(
 })
 
 /**
- * Renews row and reservation of an open upload until the scope closes. `stop` is aborted with `LeaseLost`, `LeaseInvalid`
- * or `Unauthorized` once the claim or the API key has ended, with `UploadFenced` when a sweep has fenced the upload, and
- * with `UploadSuperseded` when a newer request with the same key has. `confirm` asks again where the claim lives elsewhere.
+ * Renews row and reservation of an open upload. Fails with `LeaseLost`, `LeaseInvalid` or `Unauthorized` once the claim or
+ * the API key has ended, with `UploadFenced` when a sweep has fenced the upload, and with `UploadSuperseded` when a newer
+ * request with the same key has. `confirm` asks again where the claim lives elsewhere.
  */
-export const keepAlive = Effect.fnUntraced(function* (
+export const renewal = Effect.fnUntraced(function* (
   upload: Upload,
   right: UploadRight,
   confirm: Effect.Effect<unknown, LeaseInvalid | LeaseLost | DependencyUnavailable, LeaseVerifier>,
-  stop: AbortController,
 ) {
   const metadata = yield* MetadataStore
   const quota = yield* QuotaCounters
+  const { id, project, reservedBytes } = upload
   // Row before reservation: a fenced upload must not bring its reservation back. Each of the three may be away without a
   // loss for the others; the next turn is soon enough.
-  const renew = Effect.suspend(() => {
-    const { id, project, reservedBytes } = upload
-    return confirm.pipe(
-      Effect.catchTag("DependencyUnavailable", () => Effect.void),
-      Effect.zipRight(metadata.renew(id, reservedBytes, right)),
-      Effect.catchTag("DependencyUnavailable", () => Effect.void),
-      Effect.zipRight(
-        Effect.suspend(() => (upload.over ? Effect.void : Effect.ignore(quota.renew(project, id, reservedBytes)))),
-      ),
-    )
-  })
-  yield* keepAsking(renew, stop)
+  yield* Effect.catchTag(confirm, "DependencyUnavailable", () => Effect.void)
+  yield* Effect.catchTag(metadata.renew(id, reservedBytes, right), "DependencyUnavailable", () => Effect.void)
+  if (!upload.over) yield* Effect.ignore(quota.renew(project, id, reservedBytes))
 })
 
 /**

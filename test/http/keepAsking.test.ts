@@ -6,7 +6,7 @@ import { QuotaCounters } from "../../services/QuotaCounters.ts"
 import { DependencyUnavailable } from "../../services/Unavailable.ts"
 import { Settings } from "../../src/Config.ts"
 import type { ArtifactId, CredentialId, ProjectHandle } from "../../src/domain/Ids.ts"
-import { keepAlive, keepAsking, type Upload } from "../../src/publish/Upload.ts"
+import { keepAsking, renewal, type Upload } from "../../src/publish/Upload.ts"
 
 /** Asks every 10 ms. */
 const settings = { abandonedAfterSeconds: 0.04 } as Context.Tag.Service<typeof Settings>
@@ -79,7 +79,7 @@ describe("an open upload asks for its right again and again", () => {
       } as unknown as Context.Tag.Service<typeof QuotaCounters>
       const right = { project: upload.project, keyId: "cred_1" as CredentialId, lineage: undefined, lease: undefined }
       const open = Effect.gen(function* () {
-        yield* keepAlive(upload, right, Effect.void, new AbortController())
+        yield* keepAsking(renewal(upload, right, Effect.void), new AbortController())
         yield* Effect.sleep(100)
         upload.over = true
         yield* Effect.sleep(150)

@@ -55,6 +55,21 @@ export const quotaCountersSuite = (name: string, subject: QuotaLayer, flush?: Fl
       }),
     )
 
+    it.effect("an extension of a reservation that was superseded or given back is ReservationLost and makes none", () =>
+      Effect.gen(function* () {
+        const counters = yield* QuotaCounters
+        const project = yield* freshProject(100)
+        yield* ask(project, "first", 30)
+        yield* counters.reserve(project, "second", { need: 20, want: 20, superseded: "first" })
+        const grow = (upload: string) => counters.extend(project, upload, { need: 40, want: 40 })
+        expect(yield* Effect.flip(grow("first"))).toMatchObject({ _tag: "ReservationLost" })
+        expect((yield* usage(project)).reservedBytes).toBe(20)
+        yield* counters.release(project, "second")
+        expect(yield* Effect.flip(grow("second"))).toMatchObject({ _tag: "ReservationLost" })
+        expect((yield* usage(project)).reservedBytes).toBe(0)
+      }),
+    )
+
     it.effect("an empty file reserves nothing, fits a full project and is given back", () =>
       Effect.gen(function* () {
         const counters = yield* QuotaCounters
