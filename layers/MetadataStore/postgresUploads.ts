@@ -53,6 +53,13 @@ const idempotencyHash = (project: string, { attempt, jobId, key, principal }: Id
 const isForeignKeyViolation = (error: SqlError.SqlError): boolean => sqlState(error) === "23503"
 
 /**
+ * How a pending row is committed, for the transaction at hand: the disk is not waited for, unless the session's
+ * `artifacts.begin_commit` says that it must be.
+ */
+const beginCommit =
+  "set_config('synchronous_commit', coalesce(nullif(current_setting('artifacts.begin_commit', true), ''), 'off'), true)"
+
+/**
  * Returns the ids of the rows that were written; the others' keys are held. The disk is not waited for: a commit's sync
  * covers its row, and an upload whose row a crash took with it is refused at its commit. Keys are written in one order
  * everywhere: two pods that write the same keys at once wait for each other, and must not do so in a circle.
@@ -72,7 +79,7 @@ const insertRows = (sql: SqlClient.SqlClient, uploads: ReadonlyArray<PendingUplo
     select id, project, 'pending', blob_key, kind, principal, decode(hash, 'hex'), reserved
     from jsonb_to_recordset(${JSON.stringify(rows)}::text::jsonb) as told(
       id text, project text, blob_key text, kind text, principal text, hash text, reserved bigint),
-      set_config('synchronous_commit', 'off', true)
+      ${sql.literal(beginCommit)}
     order by hash
     on conflict (idempotency_hash) do nothing returning id`
   return Effect.map(statement, (written) => new Set(written.map(({ id }) => id)))
@@ -126,7 +133,8 @@ export const makeUploads = (defaultQuotaBytes: number) =>
           select take_over_key(${id}::text, ${project}::text, ${upload.blobKey}::text, ${createdBy.kind}::text,
             ${createdBy.id}::text, ${upload.reservedBytes}::bigint,
             decode(${idempotencyHash(project, idempotency)}::text, 'hex'), ${idempotency.jobId ?? null}::text,
-            ${idempotency.attempt ?? null}::integer, ${tokenHash}::bytea) as result`
+            ${idempotency.attempt ?? null}::integer, ${tokenHash}::bytea) as result,
+            ${sql.literal(beginCommit)}`
         const result = yield* decodeTakeOver(rows[0]?.result)
         switch (result.outcome) {
           case "begun":

@@ -18,9 +18,11 @@ const make = (dataDir: string | undefined) =>
     const db = yield* Effect.acquireRelease(
       Effect.tryPromise({
         try: async () => {
-          if (dataDir === undefined) return PGlite.create({ parsers })
-          mkdirSync(dataDir, { recursive: true, mode: 0o700 })
-          return PGlite.create({ dataDir, parsers })
+          if (dataDir !== undefined) mkdirSync(dataDir, { recursive: true, mode: 0o700 })
+          const opened = await PGlite.create({ ...(dataDir !== undefined && { dataDir }), parsers })
+          // The engine has no WAL writer: a commit that does not wait for the log is lost when the process dies.
+          await opened.exec("set artifacts.begin_commit = 'on'")
+          return opened
         },
         catch: (cause) => new SqlError({ cause, message: "Failed to open the embedded database" }),
       }),
