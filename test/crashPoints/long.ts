@@ -1,0 +1,34 @@
+import { startPostgres } from "../support/postgres.ts"
+import { startRedis } from "../support/redis.ts"
+import { faultStory, killStory } from "./scene.ts"
+import { stackNames } from "./stacks.ts"
+
+/**
+ * `node test/crashPoints/long.ts [stack] [walk]`: each step of each walk, before and after, fails, hangs and is the
+ * process's last, on each stack that outlives its process.
+ */
+const [stack, walk] = process.argv.slice(2)
+const [postgres, redis] = await Promise.all([startPostgres(), startRedis()])
+const servers = { postgresUrl: postgres.url, redisUrl: redis.url }
+const every = { steps: "always", moments: ["before", "after"] } as const
+let bad = 0
+try {
+  for (const name of stackNames.filter((one) => stack === undefined || stack === one)) {
+    const stories = {
+      "fail and hang": () => faultStory(name, servers, every, walk),
+      ...(name !== "memory" && {
+        kill: () => killStory(name, servers, every, walk),
+      }),
+    }
+    for (const [what, story] of Object.entries(stories)) {
+      const began = Date.now()
+      const { cases, sentences } = await story()
+      console.log(`${name}, ${what}: ${cases} cases in ${Math.round((Date.now() - began) / 1000)} s`)
+      for (const sentence of sentences) console.log(`  ${sentence}`)
+      bad += sentences.length
+    }
+  }
+} finally {
+  await Promise.all([postgres.dispose(), redis.dispose()])
+}
+process.exit(bad === 0 ? 0 : 1)
