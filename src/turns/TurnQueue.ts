@@ -11,18 +11,18 @@ export type Lane = "read" | "write" | "upload"
 /** What may run at once in all, in units of `sizes`: 64 steps are one full batch of the stores' group commit. */
 const mostInAll = 64
 /**
- * What one lane of a project may run at once while another project is active, in the same units. Uploads have less: each
- * syncs its file and its rows to the disk three times, and syncs of all projects queue at the disk.
+ * What one lane of a project may run at once while another project is active, in the same units. Uploads have less,
+ * because each waits for the disk more than once, and the syncs of all projects queue there.
  */
 const shares = { read: 8, write: 8, upload: 4 } satisfies Record<Lane, number>
 /** How long a project counts as active after its last step, in milliseconds. */
 const activeMillis = 10_000
 /**
- * A step that runs for longer waits for something that is no work of this node, the bytes of a slow client for one: it
- * does not count any more. Milliseconds.
+ * A step that runs for longer does not count any more, in milliseconds. It waits for something that is no work of this
+ * node: a lock, a dependency, the bytes of a slow client.
  */
 const countedMillis = 100
-/** How much of the time a project's pages may take while another project is active: their rows are much work at a time. */
+/** The share of the time that a project's pages may take while another project is active. */
 const pageShare = 0.5
 
 /** The steps of one lane of a project. */
@@ -53,7 +53,8 @@ export interface Turn {
 
 /**
  * Lets the steps of all projects run, a bounded number at once, and when some must wait, fairly by project:
- * - a line that runs nothing is let in at once, whatever others do: nobody waits for another project's backlog;
+ * - a line that runs nothing is let in at once: nobody waits for another project's backlog;
+ * - while another project is active, a line that has pages waiting rests after each for as long as it took;
  * - a line runs at most its share while another project is active, and all together at most `mostInAll`;
  * - within a line first come is first served; between lines the one that was served least by size comes next
  *   (start-time fair queueing: Goyal, Vin and Cheng, 1996).
