@@ -3,6 +3,7 @@ import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequ
 import { Effect, ParseResult, Schema } from "effect"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import { Settings } from "../Config.ts"
+import { gathering } from "../domain/Bytes.ts"
 import { isTooDeep, maxJsonDepth } from "../domain/Json.ts"
 import { ClientGone, UploadStalled, type UploadTooSlow } from "../publish/Refusals.ts"
 import { apiError, type ApiError, badRequest } from "./ApiErrors.ts"
@@ -35,8 +36,7 @@ const collect = (
   idleSeconds: number,
 ): Effect.Effect<Buffer, ApiError | ClientGone | UploadStalled | UploadTooSlow> =>
   Effect.async((resume) => {
-    const chunks: Array<Buffer> = []
-    let size = 0
+    const gathered = gathering()
     const stop = () => {
       clearTimeout(idle)
       pace.stop()
@@ -50,13 +50,12 @@ const collect = (
     const onData = (chunk: Buffer) => {
       idle.refresh()
       pace.came(chunk.length)
-      size += chunk.length
-      if (size > limitBytes) return refuse(tooLarge)
-      chunks.push(chunk)
+      if (gathered.size() + chunk.length > limitBytes) return refuse(tooLarge)
+      gathered.add(chunk)
     }
     const onEnd = () => {
       stop()
-      resume(Effect.succeed(Buffer.concat(chunks)))
+      resume(Effect.succeed(gathered.bytes()))
     }
     const onGone = () => refuse(new ClientGone())
     if (Number(req.headers["content-length"]) > limitBytes) return resume(Effect.fail(tooLarge))

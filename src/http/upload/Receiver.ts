@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http"
 import { BadRequest, ClientGone, UploadStalled } from "../../publish/Refusals.ts"
-import { releaseBytes } from "../../domain/Bytes.ts"
+import { gathering, releaseBytes } from "../../domain/Bytes.ts"
 import type { FileSink, ReceiveHandlers } from "../../publish/Receive.ts"
 import { bytesReceived } from "../../telemetry/Transfers.ts"
 import { continueIfAsked } from "./EarlyAnswer.ts"
@@ -34,8 +34,7 @@ type Step =
 const collector = (boundary: string, steps: Array<Step>) => {
   const seen = new Set<string>()
   let info: PartInfo | undefined
-  let chunks: Array<Buffer> = []
-  let size = 0
+  let value = gathering()
   return makeParser(boundary, {
     begin: (part) => {
       if (seen.has(part.name))
@@ -46,19 +45,17 @@ const collector = (boundary: string, steps: Array<Step>) => {
     },
     data: (chunk) => {
       if (info?.name === fileName) return void steps.push({ _tag: "Chunk", bytes: chunk })
-      size += chunk.length
-      if (size > maxFieldBytes)
+      if (value.size() + chunk.length > maxFieldBytes)
         throw new BadRequest({
           message: `The part ${JSON.stringify(info?.name.slice(0, 200))} is larger than ${maxFieldBytes} bytes.`,
         })
-      chunks.push(Buffer.from(chunk))
+      value.add(chunk)
     },
     end: () => {
       if (info !== undefined && info.name !== fileName)
-        steps.push({ _tag: "Field", name: info.name, value: Buffer.concat(chunks) })
+        steps.push({ _tag: "Field", name: info.name, value: value.bytes() })
       info = undefined
-      chunks = []
-      size = 0
+      value = gathering()
     },
   })
 }
