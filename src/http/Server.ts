@@ -1,13 +1,14 @@
 import { randomUUID } from "node:crypto"
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
+import { createServer, type IncomingMessage, type Server, ServerResponse } from "node:http"
 import type { Duplex } from "node:stream"
 import { expectRefusals, refused } from "../telemetry/Refused.ts"
 import { observeRequest } from "../telemetry/Requests.ts"
 import { observeUpload } from "../telemetry/Uploads.ts"
 import { type ErrorCode, errorCodes } from "./ApiErrors.ts"
 import { headMillis } from "./Connections.ts"
+import { pacedMessages } from "./PacedMessage.ts"
 import { matchOf } from "./Routes.ts"
-import { answerEarly, markAwaitsContinue } from "./upload/EarlyAnswer.ts"
+import { answerEarly, bodyPending, markAwaitsContinue } from "./upload/EarlyAnswer.ts"
 
 expectRefusals(errorCodes)
 
@@ -36,6 +37,15 @@ const prepare = (req: IncomingMessage, res: ServerResponse): void => {
   if (req.method === "POST" && uploadRoutes.has(template)) observeUpload(req, res)
 }
 
+/** An answer that leaves its request's body unread ends the connection: Node would read and drop all of it, unpaced. */
+class Answer extends ServerResponse {
+  // Every head goes through here, the implicit ones too. The type of the rest is one overload of two.
+  override writeHead(status: number, ...rest: ReadonlyArray<never>): this {
+    if (bodyPending(this.req)) this.shouldKeepAlive = false
+    return super.writeHead(status, ...rest)
+  }
+}
+
 /** Bytes that are not HTTP, or headers beyond the limits: one small envelope, unless an answer has begun. */
 const onClientError = (error: NodeJS.ErrnoException, socket: Duplex): void => {
   const begun = (socket as Duplex & { _httpMessage?: ServerResponse | null })._httpMessage?.headersSent === true
@@ -56,6 +66,8 @@ const onClientError = (error: NodeJS.ErrnoException, socket: Duplex): void => {
  */
 export const makeServer = (): Server => {
   const server = createServer({
+    IncomingMessage: pacedMessages(),
+    ServerResponse: Answer,
     requestTimeout: 0,
     headersTimeout: headMillis,
     // How often Node looks for heads that are late; by itself each 30 s.

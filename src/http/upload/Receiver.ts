@@ -11,10 +11,6 @@ import { parseBoundary, type PartInfo } from "./PartHeaders.ts"
 /** The part that is the file; whatever else its headers say, only the name makes it so. */
 const fileName = "file"
 const maxFieldBytes = 256 * 1024
-/** Chunks below this size are parsed together with those that follow in the same turn of the event loop. Bytes. */
-const smallChunk = 1024
-/** How much of them is gathered at the most. Bytes. */
-const gatheredMost = 64 * 1024
 
 export interface ReceiveOptions extends ReceiveHandlers {
   /** Aborting stops the reading at once. */
@@ -143,30 +139,11 @@ export const receiveMultipart = (req: IncomingMessage, res: ServerResponse, opti
       if (bytes !== chunk) releaseBytes(chunk)
       steps.push({ _tag: "Done", bytes })
     }
-    // A body in chunks of a byte makes as many events as it has bytes; parsed one by one, each costs as much as a large one.
-    let gathered: Array<Buffer> = []
-    let gatheredBytes = 0
-    const parseGathered = () => {
-      if (gathered.length === 0) return
-      const chunk = gathered.length === 1 && gathered[0] !== undefined ? gathered[0] : Buffer.concat(gathered)
-      gathered = []
-      gatheredBytes = 0
-      parse(chunk)
-    }
-    const endOfTurn = () => {
-      if (!settled) guarded(() => (parseGathered(), work()))
-    }
     const onData = (chunk: Buffer) => {
       idle.refresh()
       pace.came(chunk.length)
       bytesReceived(chunk.length)
-      if (chunk.length < smallChunk && gatheredBytes + chunk.length <= gatheredMost) {
-        if (gathered.push(chunk) === 1) setImmediate(endOfTurn)
-        gatheredBytes += chunk.length
-        return
-      }
       guarded(() => {
-        parseGathered()
         parse(chunk)
         work()
       })
@@ -175,10 +152,7 @@ export const receiveMultipart = (req: IncomingMessage, res: ServerResponse, opti
       ended = true
       clearTimeout(idle)
       pace.stop()
-      guarded(() => {
-        parseGathered()
-        work()
-      })
+      guarded(work)
     }
     // A body that ended closes too, perhaps while its last bytes are still being stored.
     const onGone = () => {
