@@ -3,7 +3,7 @@ import type { BareNode, BareServer } from "./ceilings.ts"
 import type { HttpJob, JobResult, Made, RequestSpec } from "./jobs.ts"
 import type { Options } from "./options.ts"
 import type { NotRun, Peer } from "./peers.ts"
-import type { CpuMicros } from "./procfs.ts"
+import type { CpuMicros } from "../support/procfs.ts"
 import { deleting, describing, formPosting, getting, publishing, putting, reading, tusCreating } from "./requests.ts"
 import { type Contender, type Group, measure, type Series } from "./rounds.ts"
 import type { Stack } from "./stacks.ts"
@@ -21,7 +21,7 @@ export const titled = (work: string, clients: number) => `${work}, ${clients} ${
 export interface Fact {
   readonly name: string
   readonly value: number
-  readonly unit: "s" | "ms" | "MB" | "µs" | "%" | "/s" | "×"
+  readonly unit: "s" | "ms" | "MB" | "µs" | "%" | "/s" | "×" | ""
   readonly min?: number
   readonly max?: number
   readonly note?: string

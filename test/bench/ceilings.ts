@@ -2,7 +2,7 @@ import { closeSync, ftruncateSync, openSync, readdirSync, statSync, truncateSync
 import { join } from "node:path"
 import { freePort } from "../support/ports.ts"
 import { inPath, privateDir, run, spawnRecorded, waitForHttp200 } from "../support/processes.ts"
-import { type CpuMicros, cpuMicros } from "./procfs.ts"
+import { type CpuMicros, cpuMicros } from "../support/procfs.ts"
 import { startWorker } from "./worker.ts"
 
 /** A server that answers HTTP on loopback, with files to send and a folder to fill. */

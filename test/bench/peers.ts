@@ -2,7 +2,7 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { privateDir, sleep, spawnRecorded } from "../support/processes.ts"
 import { emptyFiles } from "./ceilings.ts"
-import { type CpuMicros, cpuMicros } from "./procfs.ts"
+import { type CpuMicros, cpuMicros } from "../support/procfs.ts"
 import { startWorker } from "./worker.ts"
 
 export interface Peer {

@@ -1,5 +1,5 @@
 import type { JobResult, Made } from "./jobs.ts"
-import type { CpuMicros } from "./procfs.ts"
+import type { CpuMicros } from "../support/procfs.ts"
 
 export type Kind = "product" | "ceiling" | "peer"
 

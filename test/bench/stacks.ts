@@ -9,7 +9,7 @@ import { startPostgres } from "../support/postgres.ts"
 import { privateDir, run } from "../support/processes.ts"
 import { startRedis } from "../support/redis.ts"
 import { s3Environment, type S3Server } from "../support/s3.ts"
-import { type CpuMicros, cpuMicros } from "./procfs.ts"
+import { type CpuMicros, cpuMicros } from "../support/procfs.ts"
 
 export interface Stack {
   readonly name: string

@@ -1,14 +1,11 @@
 import { createHash, randomBytes } from "node:crypto"
-import { readFileSync } from "node:fs"
 import { request } from "node:http"
 import { s3Environment, type S3Server, startS3StandIn } from "../support/s3.ts"
 import { sleep } from "../support/processes.ts"
+import { residentBytes } from "../support/procfs.ts"
 import { makeTenant, publish, startPlane, type Tenant } from "./plane.ts"
 
 const MiB = 1024 * 1024
-
-const residentBytes = (pid: number) =>
-  Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0) * 1024
 
 /** The highest resident memory of the process while something runs, sampled every 20 ms. */
 const peakDuring = async (pid: number, work: Promise<unknown>) => {

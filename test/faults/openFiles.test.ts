@@ -1,11 +1,11 @@
 import { randomBytes } from "node:crypto"
 import { once } from "node:events"
-import { readdirSync } from "node:fs"
 import { connect, type Socket } from "node:net"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { mostConnections } from "../../src/http/OpenFiles.ts"
 import { type ProductNode, startNode } from "../support/node.ts"
 import { privateDir, sleep } from "../support/processes.ts"
+import { filesOpenOf } from "../support/procfs.ts"
 import { call, makeTenant, publish } from "./plane.ts"
 
 const openFiles = 512
@@ -49,7 +49,7 @@ describe("a node that may have few files open", { timeout: 60_000 }, () => {
       if (n % 32 === 0) await Promise.race([once(socket, "connect"), once(socket, "close")])
     }
     await sleep(500)
-    const open = readdirSync(`/proc/${node.pid}/fd`).length
+    const open = filesOpenOf(node.pid)
     expect(open).toBeLessThan(openFiles - 50)
     for (let turn = 0; turn < 5; turn++) {
       const published = await publish(baseUrl, tenant, { name: `f${turn}`, bytes: randomBytes(100_000) })

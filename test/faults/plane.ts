@@ -2,7 +2,7 @@ import { createHash, randomBytes } from "node:crypto"
 import { mkdirSync } from "node:fs"
 import { join } from "node:path"
 import { blobFiles } from "../support/blobFiles.ts"
-import { type ProductNode, startNode } from "../support/node.ts"
+import { type NodeOptions, type ProductNode, startNode } from "../support/node.ts"
 import { type PostgresOptions, type PostgresServer, startPostgres } from "../support/postgres.ts"
 import { privateDir, run } from "../support/processes.ts"
 import { type RedisServer, startRedis } from "../support/redis.ts"
@@ -21,8 +21,8 @@ export interface Plane {
   /** The node's configuration. */
   readonly env: Readonly<Record<string, string>>
   node(): ProductNode
-  /** Starts the node again; `extra` changes its configuration for this start. */
-  start(extra?: Record<string, string>): Promise<void>
+  /** Starts the node again; `extra` changes its configuration for this start, `limits` what the system lets it have. */
+  start(extra?: Record<string, string>, limits?: Pick<NodeOptions, "openFiles">): Promise<void>
   dispose(): Promise<void>
 }
 
@@ -63,8 +63,8 @@ export const startPlane = async (
     streamKey: env.EVENT_STREAM_KEY,
     env,
     node: () => node,
-    start: async (changes = {}) => {
-      node = await startNode({ env: { ...env, ...changes } })
+    start: async (changes = {}, limits = {}) => {
+      node = await startNode({ env: { ...env, ...changes }, ...limits })
     },
     dispose: async () => {
       await node.kill9().catch(() => {})

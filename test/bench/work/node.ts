@@ -1,7 +1,7 @@
 import { sleep } from "../../support/processes.ts"
 import { type Bench, MiB, must, type Site } from "../bench.ts"
 import { emptyFiles } from "../ceilings.ts"
-import { forgetPeak, peakBytes, residentBytes } from "../procfs.ts"
+import { forgetPeak, peakBytes, residentBytes } from "../../support/procfs.ts"
 import { publishing } from "../requests.ts"
 import { spread } from "../rounds.ts"
 

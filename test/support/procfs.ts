@@ -35,3 +35,12 @@ export const residentBytes = (pid: number): number => statusBytes(pid, "VmRSS")
 export const peakBytes = (pid: number): number => statusBytes(pid, "VmHWM")
 
 export const forgetPeak = (pid: number): void => writeFileSync(`/proc/${pid}/clear_refs`, "5")
+
+/** Whether a TCP connection of loopback is open at its end on `port`, the other end being `peer`; see proc_net_tcp(5). */
+export const isEstablished = (port: number, peer: number): boolean => {
+  const end = (of: number) => `0100007F:${of.toString(16).toUpperCase().padStart(4, "0")}`
+  return readFileSync("/proc/net/tcp", "latin1").includes(`${end(port)} ${end(peer)} 01 `)
+}
+
+/** How many files a process has open, sockets included. */
+export const filesOpenOf = (pid: number): number => readdirSync(`/proc/${pid}/fd`).length
