@@ -16,7 +16,7 @@ export interface Options {
   readonly match: string
   /** Write a CPU profile of the shared production node beside the results. */
   readonly profile: boolean
-  /** Requests after which memory must be what it was. */
+  /** Mixed requests after which memory, files and connections must be what they were, on each stack. */
   readonly soak: number
   readonly rgw: boolean
   readonly peers: boolean
@@ -31,7 +31,7 @@ export const usage = `npm run bench -- [options]
   --only A,B       parts: node publish read events list pods s3 tenants soak small
   --match TEXT     of these only the groups whose title holds the text, such as "publish 4 KiB, 16"
   --profile        write a CPU profile of the production node, warm-up included, into DIR/profile, and print shares
-  --soak N         requests for the memory's slope (40000)
+  --soak N         requests of the long life, on each stack (40000)
   --rgw, --no-rgw  with or without a real S3 server (with; quick: without)
   --no-peers       without servers from npm (quick: without)`
 
@@ -71,7 +71,7 @@ export const readOptions = (args: ReadonlyArray<string>): Options => {
     only: values.only.split(",").filter(Boolean),
     match: values.match,
     profile: values.profile,
-    soak: Math.ceil(positive("soak", values.soak, quick ? 300 : 40_000)),
+    soak: Math.ceil(positive("soak", values.soak, quick ? 10_000 : 40_000)),
     rgw: values.rgw ?? !quick,
     peers: values.peers ?? !quick,
   }

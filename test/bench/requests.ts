@@ -33,15 +33,24 @@ export const publishing = (tenant: Tenant, bytes: number): RequestSpec => ({
   status: 201,
 })
 
-const call = (method: string, path: string, tenant: Tenant, status: number, headers: ReadonlyArray<string> = []) => ({
+const ofProject = (
+  method: string,
+  path: string,
+  tenant: Tenant,
+  status: number,
+  headers: ReadonlyArray<string> = [],
+) => ({
   head: crlf(
-    `${method} /v1/projects/${tenant.project}/artifacts${path} HTTP/1.1`,
+    `${method} /v1/projects/${tenant.project}${path} HTTP/1.1`,
     "Host: bench",
     `Authorization: Bearer ${tenant.key}`,
     ...headers,
   ),
   status,
 })
+
+const call = (method: string, path: string, tenant: Tenant, status: number, headers: ReadonlyArray<string> = []) =>
+  ofProject(method, `/artifacts${path}`, tenant, status, headers)
 
 export const reading = (tenant: Tenant, id: string, bytes: number): RequestSpec => ({
   ...call("GET", `/${id}/content`, tenant, 200),
@@ -57,6 +66,17 @@ export const describing = (tenant: Tenant, id: string): RequestSpec => call("GET
 
 export const listing = (tenant: Tenant, query: Readonly<Record<string, string>>): RequestSpec =>
   call("GET", `?${new URLSearchParams(query).toString()}`, tenant, 200)
+
+/** Its answer does not end. */
+export const streamingEvents = (tenant: Tenant): RequestSpec =>
+  ofProject("GET", "/events", tenant, 200, ["Accept: text/event-stream"])
+
+export const quotaOf = (tenant: Tenant): RequestSpec => call("GET", "/quota", tenant, 200)
+
+export const beating = (tenant: Tenant): RequestSpec => ({
+  ...ofProject("POST", `/claims/${tenant.jobId}/heartbeat`, tenant, 200, [`X-Mobius-Lease-Token: ${tenant.token}`]),
+  body: { prefix: "", bytes: 0, suffix: "" },
+})
 
 export const signing = (tenant: Tenant, id: string): RequestSpec => ({
   ...call("POST", `/${id}/signed-url?ttl_seconds=60`, tenant, 200),
