@@ -4,7 +4,7 @@ import { type Answer, call, publish, type Tenant } from "../plane.ts"
 import { artifactsOf, type Scene } from "./scene.ts"
 
 /** How long a request of the honest tenant may take, in milliseconds: far more than it does, on a slow machine too. */
-const answeredWithin = 5_000
+const answeredWithin = 10_000
 
 export interface Served {
   readonly requests: number
