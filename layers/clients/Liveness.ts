@@ -2,6 +2,7 @@
 export const patienceMillis = 1100
 /** How long it has to say so. The two together are what a caller waits at the most for a server that is away. */
 const pingMillis = 700
+const pingSteps = 7
 /** How long a ping waits for its answer in all, for a busy server answers late. */
 const lateMillis = 3000
 /**
@@ -12,6 +13,8 @@ const againMillis = 250
 const silentMillis = 500
 /** How long a sign of life is believed. */
 const believedMillis = 500
+
+const pause = (millis: number) => new Promise<false>((resolve) => setTimeout(resolve, millis, false).unref())
 
 /** The server did not answer, neither the call nor the question whether it lives. */
 export class NoAnswer extends Error {
@@ -103,7 +106,6 @@ export class Liveness {
   }
 
   async #await(first: Promise<boolean>): Promise<void> {
-    const pause = (millis: number) => new Promise<false>((resolve) => setTimeout(resolve, millis, false).unref())
     for (let pong = first; this.#away && !this.#closed; pong = this.#pong()) {
       if (await Promise.race([pong, pause(silentMillis)])) return
       await pause(againMillis)
@@ -125,10 +127,9 @@ export class Liveness {
     }
   }
 
-  #late(): Promise<false> {
-    return new Promise((resolve) => {
-      // One more turn of the loop: after a pause of this very process the answer may lie there unread.
-      setTimeout(() => setImmediate(() => setImmediate(() => resolve(false))), pingMillis).unref()
-    })
+  /** In steps, so that a pause of this very process costs one of them, and not the server's whole time. */
+  async #late(): Promise<false> {
+    for (let step = 0; step < pingSteps; step++) await pause(pingMillis / pingSteps)
+    return false
   }
 }

@@ -1,5 +1,5 @@
 import { Context, Effect, Layer, Redacted, type Scope } from "effect"
-import { Redis as IORedis } from "ioredis"
+import { type Command, Redis as IORedis, type RedisOptions } from "ioredis"
 import type { Duplex } from "node:stream"
 import { DependencyUnavailable } from "../../services/Unavailable.ts"
 
@@ -35,15 +35,38 @@ const commandTimeout = 1200
 /** For commands that block, by agreement for 1 s at most: how long a peer may be silent before it counts as gone. */
 const blockingTimeout = 4000
 
+/** How much of these times is left to an answer after a pause of this process. */
+const graceMillis = 100
+
 /** Gives a connection up on which an answer is late: those behind it would each wait for as long. */
 class Impatient extends IORedis {
+  readonly #answerMillis: number
+
+  constructor(url: string, options: RedisOptions, answerMillis: number) {
+    super(url, options)
+    this.#answerMillis = answerMillis
+  }
+
   override sendCommand(...args: Parameters<IORedis["sendCommand"]>): unknown {
     const [command] = args
-    command.promise.catch((error: Error) => {
-      if (error.message === "Command timed out" && this.status !== "end") this.disconnect(true)
-    })
+    this.#limit(command)
     this.#cork()
     return super.sendCommand(...args)
+  }
+
+  /** The client's own limit would take a pause of this very process for the server's. */
+  #limit(command: Command): void {
+    const late = () => {
+      if (command.isResolved) return
+      command.reject(new Error("Command timed out"))
+      if (this.status !== "end") this.disconnect(true)
+    }
+    // In two steps: after a pause the command may not even be sent, or its answer lie there unread.
+    let timer = setTimeout(() => {
+      timer = setTimeout(late, graceMillis)
+    }, this.#answerMillis - graceMillis)
+    const done = () => clearTimeout(timer)
+    command.promise.then(done, done)
   }
 
   /** What one turn of the event loop sends goes out in one write. */
@@ -76,17 +99,17 @@ const make = (options: { readonly url: Redacted.Redacted }) =>
     const connection = (timeout: number) =>
       Effect.acquireRelease(
         Effect.sync(() => {
-          const redis = new Impatient(Redacted.value(options.url), {
+          const settings: RedisOptions = {
             lazyConnect: true,
             enableOfflineQueue: false,
             maxRetriesPerRequest: 0,
             connectTimeout: 2000,
-            commandTimeout: timeout,
             // A peer that is silent does not take its leave either.
             disconnectTimeout: 100,
             keepAlive: 3000,
             retryStrategy: (times) => Math.min(1000, 50 * times),
-          })
+          }
+          const redis = new Impatient(Redacted.value(options.url), settings, timeout)
           // Without a listener a lost connection would end the process; each command reports its own fault.
           redis.on("error", () => {})
           return redis

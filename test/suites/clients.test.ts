@@ -6,10 +6,12 @@ import * as DataDirLock from "../../layers/clients/DataDirLock.ts"
 import * as Postgres from "../../layers/clients/Postgres.ts"
 import { titleOf } from "../../layers/migrations/Migration.ts"
 import * as Migrations from "../../layers/migrations/Migrations.ts"
+import * as Redis from "../../layers/clients/Redis.ts"
 import { createDatabase } from "../support/postgres.ts"
 import { privateDir, spawnRecorded } from "../support/processes.ts"
 
 const postgresUrl = inject("postgresUrl")
+const redisUrl = inject("redisUrl")
 
 describe("DataDirLock", () => {
   it.scopedLive("one process holds a folder, another is refused in one sentence, and a killed one holds nothing", () =>
@@ -37,6 +39,27 @@ describe("DataDirLock", () => {
     }),
   )
 })
+
+if (redisUrl !== null)
+  describe("Redis", () => {
+    const beAway = () => {
+      const until = performance.now() + 1500
+      while (performance.now() < until);
+    }
+    it.scopedLive.each(["before it sends", "before it reads"])(
+      "a pause of this process, %s, is none of the server",
+      (when) =>
+        Effect.gen(function* () {
+          const { commands } = yield* Redis.Redis
+          yield* Effect.promise(() => commands.ping())
+          const answers = Promise.all([commands.ping(), commands.ping()])
+          // What a turn of the event loop asks for is sent at its end.
+          if (when === "before it sends") beAway()
+          else setImmediate(beAway)
+          expect(yield* Effect.promise(() => answers)).toEqual(["PONG", "PONG"])
+        }).pipe(Effect.provide(Redis.layer({ url: Redacted.make(redisUrl) }))),
+    )
+  })
 
 if (postgresUrl !== null)
   describe("Migrations", () => {

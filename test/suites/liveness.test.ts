@@ -51,6 +51,21 @@ describe("Liveness", () => {
     liveness.close()
   })
 
+  it("a pause of this process is not taken for one of the server", async () => {
+    const { liveness, state } = server()
+    // Several messages go to and fro, as they do on a connection that is made for the question.
+    state.alive = false
+    const alive = liveness.ask()
+    setTimeout(() => {
+      const until = performance.now() + 1000
+      while (performance.now() < until);
+      setTimeout(() => (state.alive = true), 50)
+    }, 10)
+    expect(await alive).toBe(true)
+    expect(liveness.away).toBe(false)
+    liveness.close()
+  })
+
   it("work that is done in time asks nothing", async () => {
     const { liveness, state } = server()
     expect(await liveness.guard(Promise.resolve(1), () => expect.fail("given up"))).toBe(1)
