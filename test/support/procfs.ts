@@ -1,4 +1,4 @@
-import { readFileSync, readdirSync, writeFileSync } from "node:fs"
+import { readFileSync, readdirSync, statSync, writeFileSync } from "node:fs"
 
 /** /proc counts in hundredths of a second on every Linux that Node runs on. */
 const tickMicros = 10_000
@@ -42,5 +42,11 @@ export const isEstablished = (port: number, peer: number): boolean => {
   return readFileSync("/proc/net/tcp", "latin1").includes(`${end(port)} ${end(peer)} 01 `)
 }
 
-/** How many files a process has open, sockets included. */
+/** How many files a process has open, sockets and folders included. */
 export const filesOpenOf = (pid: number): number => readdirSync(`/proc/${pid}/fd`).length
+
+/** Of these the folders. */
+export const foldersOpenOf = (pid: number): number =>
+  readdirSync(`/proc/${pid}/fd`).filter(
+    (name) => statSync(`/proc/${pid}/fd/${name}`, { throwIfNoEntry: false })?.isDirectory() === true,
+  ).length
