@@ -99,6 +99,38 @@ describe("bodies in small chunks", () => {
     expect(seen.pauses).toBe(0)
   })
 
+  it("of several requests on one connection, sent at once, are each whole", async () => {
+    const server = makeServer()
+    server.on("request", (req, res) => {
+      const chunks: Array<Buffer> = []
+      req.on("data", (chunk: Buffer) => chunks.push(chunk)).on("end", () => res.end(Buffer.concat(chunks)))
+    })
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
+    const { port } = server.address() as AddressInfo
+    try {
+      const bodies = [200, 3, 500, 64, 0].map((bytes, n) => String(n).repeat(bytes))
+      const requests = bodies.map((body, n) => {
+        const head = `POST / HTTP/1.1\r\nHost: x\r\n${n === 4 ? "Connection: close\r\n" : ""}`
+        const chunks = [...body].map((byte) => `1\r\n${byte}\r\n`).join("")
+        return `${head}Transfer-Encoding: chunked\r\n\r\n${chunks}0\r\n\r\n`
+      })
+      const text = await new Promise<string>((resolve) => {
+        const socket = connect(port, "127.0.0.1")
+        let seen = ""
+        socket.on("data", (data) => {
+          seen += data.toString("latin1")
+        })
+        socket.on("close", () => resolve(seen)).on("error", () => undefined)
+        socket.write(requests.join(""))
+      })
+      const answers = text.split("HTTP/1.1 200 OK\r\n").slice(1)
+      expect(answers.map((answer) => answer.split("\r\n\r\n")[1])).toEqual(bodies)
+    } finally {
+      server.closeAllConnections()
+      await new Promise((resolve) => server.close(resolve))
+    }
+  })
+
   it("of which a read holds few never wait", async () => {
     // Each request is one read, or two: 20 chunks of 100 bytes.
     const { answers, mostPieces, pauses } = await send(200, 2000, 100)
