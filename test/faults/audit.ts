@@ -1,19 +1,9 @@
-import { Redis } from "ioredis"
-import pg from "pg"
 import { sleep } from "../support/processes.ts"
-import { checkEvents, type Entry, type Row } from "./auditEvents.ts"
+import { checkEvents, type Row } from "./auditEvents.ts"
 import type { Target } from "./clients.ts"
+import type { Insides, Look } from "./insides.ts"
 import type { Model } from "./model.ts"
 import { call, sha256 } from "./plane.ts"
-
-/** Where the plane keeps what it knows. */
-export interface Insides {
-  readonly postgresUrl: string
-  readonly redisUrl: string
-  readonly streamKey: string
-  /** Every object and every unfinished write of the store. */
-  readonly blobs: () => Promise<ReadonlyArray<string>>
-}
 
 export interface Found {
   /** About what does not hold; empty when all does. */
@@ -21,6 +11,7 @@ export interface Found {
   readonly artifacts: number
   readonly blobs: number
   readonly events: number
+  readonly look: Look
 }
 
 export interface Settled extends Found {
@@ -103,71 +94,63 @@ const checkViews = async (target: Target, model: Model, ready: ReadonlyArray<Row
   say(body.artifact_count === ready.length, `${body.artifact_count} artifacts are counted, ${ready.length} are ready`)
 }
 
+/** The projects whose usage is not the sum of their rows. */
+const wrongUsages = ({ rows, usages }: Look): ReadonlyArray<string> => {
+  const ready = Map.groupBy(
+    rows.filter(({ state }) => state === "ready"),
+    ({ project }) => project,
+  )
+  return usages.flatMap(({ artifactCount, project, usedBytes }) => {
+    const mine = ready.get(project) ?? []
+    const sum = mine.reduce((bytes, row) => bytes + Number(row.charged_bytes ?? row.size), 0)
+    return usedBytes === sum && artifactCount === mine.length ? [] : [project]
+  })
+}
+
 const audit = async (target: Target, insides: Insides, models: ReadonlyArray<Model>): Promise<Found> => {
   const findings = new Findings()
   const { say } = findings
-  const db = new pg.Client({ connectionString: insides.postgresUrl })
-  const redis = new Redis(insides.redisUrl)
-  redis.on("error", () => {})
-  await db.connect()
-  try {
-    const rows: ReadonlyArray<Row> = (await db.query("select * from artifacts")).rows
-    const count = async (sql: string) => Number((await db.query(sql)).rows[0].count)
-    const pending = rows.filter(({ state }) => state === "pending").length
-    say(pending === 0, `${pending} uploads are still pending`)
-    const queued = await count("select count(*) from removals")
-    say(queued === 0, `${queued} removals are still queued`)
-    const unpublished = await count("select count(*) from events where published_at is null")
-    say(unpublished === 0, `${unpublished} events are not in the stream`)
+  const look = await insides.look()
+  const { entries, rows } = look
+  const pending = rows.filter(({ state }) => state === "pending").length
+  say(pending === 0, `${pending} uploads are still pending`)
+  say(look.queuedRemovals === 0, `${look.queuedRemovals} removals are still queued`)
+  say(look.unpublishedEvents === 0, `${look.unpublishedEvents} events are not in the stream`)
 
-    const ready = rows.filter(({ state }) => state === "ready")
-    const blobs = new Set(await insides.blobs())
-    const keys = new Set(ready.map((row) => row.blob_key))
-    const strays = [...blobs].filter((key) => !keys.has(key))
-    say(strays.length === 0, `${strays.length} objects without a row, among them ${strays[0]}`)
-    const bare = [...keys].filter((key) => !blobs.has(key))
-    say(bare.length === 0, `${bare.length} ready artifacts without an object, among them ${bare[0]}`)
-    const wrongBooks = await db.query(`
-      select handle from projects left join artifacts on project = handle and state = 'ready'
-      group by handle having used_bytes <> coalesce(sum(coalesce(charged_bytes, size)), 0) or artifact_count <> count(id)`)
-    say(wrongBooks.rows.length === 0, `the books of ${wrongBooks.rows.length} projects are not the sum of their rows`)
+  const ready = rows.filter(({ state }) => state === "ready")
+  const blobs = new Set(look.blobs)
+  const keys = new Set(ready.map((row) => row.blob_key))
+  const strays = [...blobs].filter((key) => !keys.has(key))
+  say(strays.length === 0, `${strays.length} objects without a row, among them ${strays[0]}`)
+  const bare = [...keys].filter((key) => !blobs.has(key))
+  say(bare.length === 0, `${bare.length} ready artifacts without an object, among them ${bare[0]}`)
+  const wrong = wrongUsages(look)
+  say(wrong.length === 0, `the usage of ${wrong.length} projects is not the sum of their rows`)
 
-    for (const model of models) {
-      const mine = rows.filter(({ project, state }) => project === model.tenant.project && state !== "pending")
-      checkFacts(model, mine, findings)
-      await checkViews(
-        target,
-        model,
-        mine.filter(({ state }) => state === "ready"),
-        findings,
-      )
-    }
-    const entries: ReadonlyArray<Entry> = (await redis.xrange(insides.streamKey, "-", "+")).map(([id, fields]) => ({
-      id,
-      payload: JSON.parse(fields[fields.indexOf("payload") + 1] ?? "{}"),
-    }))
-    checkEvents(entries, rows, models, say)
-    return { sentences: findings.sentences, artifacts: ready.length, blobs: blobs.size, events: entries.length }
-  } finally {
-    redis.disconnect()
-    await db.end()
+  for (const model of models) {
+    const mine = rows.filter(({ project, state }) => project === model.tenant.project && state !== "pending")
+    checkFacts(model, mine, findings)
+    await checkViews(
+      target,
+      model,
+      mine.filter(({ state }) => state === "ready"),
+      findings,
+    )
   }
+  checkEvents(entries, rows, models, say)
+  return { sentences: findings.sentences, artifacts: ready.length, blobs: blobs.size, events: entries.length, look }
 }
 
 /** Reads every ready artifact to its end and compares the digest of what came with its row's. */
-const auditBytes = async (target: Target, insides: Insides, models: ReadonlyArray<Model>) => {
+const auditBytes = async (target: Target, { rows }: Look, models: ReadonlyArray<Model>) => {
   const findings = new Findings()
-  const keys = new Map(models.map(({ tenant }) => [tenant.project, tenant.key]))
-  const db = new pg.Client({ connectionString: insides.postgresUrl })
-  await db.connect()
-  const rows: Array<Row> = await db
-    .query("select * from artifacts where state = 'ready'")
-    .then(({ rows }) => rows)
-    .finally(() => db.end())
+  const byProject = new Map(models.map((model) => [model.tenant.project, model]))
+  const unread = rows.filter(({ project, state }) => state === "ready" && byProject.has(project))
   const readAll = async () => {
-    for (let row = rows.pop(); row !== undefined; row = rows.pop()) {
+    for (let row = unread.pop(); row !== undefined; row = unread.pop()) {
+      const key = byProject.get(row.project)?.keyOf(row.owner_id)
       const response = await fetch(`${target.baseUrl}/v1/projects/${row.project}/artifacts/${row.id}/content`, {
-        headers: { authorization: `Bearer ${keys.get(row.project)}` },
+        headers: { authorization: `Bearer ${key}` },
       })
       const bytes = new Uint8Array(await response.arrayBuffer())
       findings.say(
@@ -193,7 +176,7 @@ export const settle = async (
     const found = await audit(target, insides, models)
     const settledAfterMs = Date.now() - began
     if (found.sentences.length === 0 || settledAfterMs > withinMs) {
-      const sentences = [...found.sentences, ...(await auditBytes(target, insides, models))]
+      const sentences = [...found.sentences, ...(await auditBytes(target, found.look, models))]
       return { ...found, sentences, settledAfterMs, lastDoubts }
     }
     lastDoubts = found.sentences

@@ -19,6 +19,9 @@ export interface Row {
   readonly attempt: number
   readonly owner_id: string
   readonly visibility: string
+  /** Of the commit, and of the delete. */
+  readonly created_at: Date | null
+  readonly deleted_at: Date | null
 }
 
 /** An entry of the stream, as a consumer reads it. */

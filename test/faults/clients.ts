@@ -11,10 +11,12 @@ export interface Target {
 }
 
 /** One file on its way, under the claim of its first try. */
-interface Upload {
+export interface Upload {
   readonly name: string
   readonly size: number
   readonly chunked: boolean
+  /** With metadata. */
+  readonly noted: boolean
   readonly key: string | undefined
   readonly claim: Claim
   readonly token: string
@@ -29,17 +31,23 @@ export interface Client {
   readonly chronicle: Chronicle
   readonly random: Random
   stopped(): boolean
+  /** Whether an upload may find the quota full; absent: it never does. */
+  readonly tight?: () => boolean
   claim: Claim
   token: string
   /** The latest keyed upload under the present claim. */
   last: { readonly key: string; readonly fact: Fact } | undefined
 }
 
-const url = ({ model, target }: Client, path: string) =>
+export const url = ({ model, target }: Client, path: string) =>
   `${target().baseUrl}/v1/projects/${model.tenant.project}${path}`
 
 /** Asks until there is a final answer, or the client is to stop. */
-const persistently = async (client: Client, what: string, ask: () => Promise<Answer>): Promise<Answer | undefined> => {
+export const persistently = async (
+  client: Client,
+  what: string,
+  ask: () => Promise<Answer>,
+): Promise<Answer | undefined> => {
   while (!client.stopped()) {
     const answer = await client.chronicle.hear(what, ask)
     if (answer !== undefined && !isTransient(answer)) return answer
@@ -80,24 +88,33 @@ const largeSizes = [6_000_000, 24_000_000]
 
 const draft = ({ random }: Client) => {
   const size = random.below(40) === 0 ? random.pick(largeSizes) : random.pick(sizes)
-  return { name: `files/${randomUUID()}.bin`, size: size ?? 0, chunked: random.below(2) === 0 }
+  const name = `files/${randomUUID()}.bin`
+  return { name, size: size ?? 0, chunked: random.below(2) === 0, noted: random.below(2) === 0 }
 }
 
 /** How long the platform's SDK waits before each of its retries, in milliseconds; after the last one it gives up. */
 const sdkPauses = [1000, 2000, 4000]
 
+/** How an upload ended. */
+export type Outcome =
+  | { readonly fact: Fact }
+  /** A final refusal. `certain`: no earlier try was left without an answer, so there is no artifact. */
+  | { readonly refusal: Answer; readonly certain: boolean }
+  /** Nobody knows: the answers were lost, or said no more than "not now". */
+  | undefined
+
 /**
  * One upload as the platform's SDK makes it: with a key, broken connections and 429, 502, 503 and 504 are retried three
  * times; any other answer is final, 409 too. Without a key it is sent once.
  */
-const bring = async (client: Client, upload: Upload): Promise<void> => {
+export const bring = async (client: Client, upload: Upload): Promise<Outcome> => {
   const { chronicle, model } = client
-  const { begun, claim, key, name, size, token } = upload
+  const { begun, claim, key, name, noted, size, token } = upload
   const bytes = contentOf(name, size)
-  // Half of them, told by the name, so that a retry sends the same.
-  const fields = /^files\/[0-7]/.test(name) ? { metadata: JSON.stringify({ file: name, note: "ü".repeat(100) }) } : {}
+  const fields = noted ? { metadata: JSON.stringify({ file: name, note: "ü".repeat(100) }) } : {}
   const file = { name, bytes, fields, chunked: upload.chunked, ...(key !== undefined && { key }) }
   const send = () => publish(client.target().baseUrl, { ...model.tenant, token }, file)
+  model.doubtful.add(name)
   for (let retries = 0; ; retries++) {
     const answer = await chronicle.hear("publish", send)
     if (answer?.status === 201 || (answer?.status === 200 && key !== undefined)) {
@@ -106,31 +123,34 @@ const bring = async (client: Client, upload: Upload): Promise<void> => {
       model.doubtful.delete(name)
       chronicle.succeeded(answer.status === 201 ? "publish" : "publish, answered by a replay", begun)
       if (retries > 0) chronicle.succeeded(`publish, by retry ${retries}`, begun)
-      if (key !== undefined) client.last = { key, fact }
-      return
+      return { fact }
     }
     if (answer !== undefined) {
       chronicle.failed("publish", inWords(answer))
-      if (!isTransient(answer)) return chronicle.fault(`an honest upload was answered ${inWords(answer)}`)
+      if (!isTransient(answer)) return { refusal: answer, certain: retries === 0 }
     }
-    if (key === undefined || client.stopped()) return
+    if (key === undefined || client.stopped()) return undefined
     const pause = sdkPauses[retries]
-    if (pause === undefined) return chronicle.failed("publish", "given up after three retries")
+    if (pause === undefined) {
+      chronicle.failed("publish", "given up after three retries")
+      return undefined
+    }
     await sleep(pause)
   }
 }
 
 /** Publishes a new file, most often with a key. */
-export const publishOnce = (client: Client): Promise<void> => {
-  const { claim, model, random, token } = client
+export const publishOnce = async (client: Client): Promise<void> => {
+  const { chronicle, claim, random, token } = client
   const key = random.below(5) === 0 ? undefined : randomUUID()
-  const upload = { ...draft(client), key, claim, token, begun: Date.now() }
-  model.doubtful.add(upload.name)
-  return bring(client, upload)
+  const outcome = await bring(client, { ...draft(client), key, claim, token, begun: Date.now() })
+  if (outcome === undefined) return
+  if ("refusal" in outcome) return chronicle.fault(`an honest upload was answered ${inWords(outcome.refusal)}`)
+  if (key !== undefined) client.last = { key, fact: outcome.fact }
 }
 
 /** The same upload again, under the same key, with the token given: the same artifact, however often. */
-const replay = async (client: Client, last: NonNullable<Client["last"]>, token: string): Promise<void> => {
+export const replay = async (client: Client, last: NonNullable<Client["last"]>, token: string): Promise<void> => {
   const { key, fact } = last
   const begun = Date.now()
   const file = { name: fact.name, bytes: contentOf(fact.name, fact.size), key }
@@ -148,7 +168,7 @@ export const replayLast = async (client: Client): Promise<void> => {
 }
 
 /** Uploads something that must be refused; whatever the answer is, it must never be seen. */
-const refusedUpload = async (
+export const refusedUpload = async (
   client: Client,
   expected: string,
   token: string,
@@ -162,7 +182,9 @@ const refusedUpload = async (
     publish(target().baseUrl, { ...model.tenant, token }, { ...file, bytes: contentOf(file.name, file.size), fields }),
   )
   if (answer === undefined) return
-  if (answer.body?.error?.code === expected) return chronicle.succeeded(`publish, refused: ${expected}`, begun)
+  const code = answer.body?.error?.code
+  if (code === expected || (code === "quota_exceeded" && client.tight?.() === true))
+    return chronicle.succeeded(`publish, refused: ${code}`, begun)
   chronicle.failed("refused publish", inWords(answer))
   if (!isTransient(answer)) chronicle.fault(`instead of ${expected} the answer was ${inWords(answer)}`)
 }
@@ -206,9 +228,14 @@ export const heartbeat = async (client: Client): Promise<void> => {
 const someFact = ({ model, random }: Client): Fact | undefined => random.pick([...model.facts.values()])
 
 export const deleteOne = async (client: Client): Promise<void> => {
-  const { chronicle, model } = client
   const fact = someFact(client)
-  if (fact === undefined || model.deletions.has(fact.id)) return
+  if (fact !== undefined) await remove(client, fact)
+}
+
+/** Deletes an acknowledged artifact, unless that was tried before. */
+export const remove = async (client: Client, fact: Fact): Promise<void> => {
+  const { chronicle, model } = client
+  if (model.deletions.has(fact.id)) return
   const deletion = { begun: Date.now(), answered: undefined as number | undefined }
   model.deletions.set(fact.id, deletion)
   const answer = await chronicle.hear("delete", () =>
@@ -223,11 +250,14 @@ export const deleteOne = async (client: Client): Promise<void> => {
   if (!isTransient(answer)) chronicle.fault(`the delete of ${fact.id} was answered ${inWords(answer)}`)
 }
 
-/** Reads an acknowledged artifact, whole or a range of it, and compares every byte that came. */
 export const readOne = async (client: Client): Promise<void> => {
-  const { chronicle, model, random } = client
   const fact = someFact(client)
-  if (fact === undefined) return
+  if (fact !== undefined) await read(client, fact)
+}
+
+/** Reads an acknowledged artifact, whole or a range of it, and compares every byte that came. */
+export const read = async (client: Client, fact: Fact): Promise<void> => {
+  const { chronicle, model, random } = client
   const begun = Date.now()
   const from = random.below(2) === 0 ? random.below(Math.max(1, fact.size)) : 0
   const until = from + random.below(Math.max(1, fact.size - from)) + 1

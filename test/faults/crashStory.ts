@@ -1,5 +1,6 @@
 import { sleep } from "../support/processes.ts"
 import { settle } from "./audit.ts"
+import { insidesOfServers } from "./insides.ts"
 import { startLoad } from "./load.ts"
 import { startPlane } from "./plane.ts"
 import { makeRandom } from "./random.ts"
@@ -48,12 +49,12 @@ export const crashStory = async (kills: number, seed = Date.now() % 1_000_000): 
     }
     await sleep(2000)
     await load.stop()
-    const insides = {
+    const insides = insidesOfServers({
       postgresUrl: plane.postgres.url,
       redisUrl: plane.redis.url,
       streamKey: plane.streamKey,
       blobs: plane.blobs,
-    }
+    })
     const found = await settle(target(), insides, load.models)
     recoveries.sort((a, b) => a - b)
     return {

@@ -32,6 +32,8 @@ export interface Deletion {
 /** What the clients of one project know: every acknowledged fact, and what they never heard the end of. */
 export interface Model {
   readonly tenant: Tenant
+  /** The API key that reads what belongs to this owner. */
+  readonly keyOf: (owner: string) => string
   readonly facts: Map<string, Fact>
   readonly deletions: Map<string, Deletion>
   /** Names of uploads that must never be seen: they were refused for good, or had to be. */
@@ -42,6 +44,7 @@ export interface Model {
 
 export const makeModel = (tenant: Tenant): Model => ({
   tenant,
+  keyOf: () => tenant.key,
   facts: new Map(),
   deletions: new Map(),
   refused: new Set(),

@@ -3,6 +3,7 @@ import type { PostgresServer } from "../../support/postgres.ts"
 import type { RedisServer } from "../../support/redis.ts"
 import { sleep } from "../../support/processes.ts"
 import { settle } from "../audit.ts"
+import { insidesOfServers } from "../insides.ts"
 import { type Load, startLoad } from "../load.ts"
 import { watchSlowness } from "../outages.ts"
 import { type Plane, startPlane } from "../plane.ts"
@@ -70,7 +71,8 @@ export const auditAfter = async (
   urls: { readonly postgres: string; readonly redis: string },
   { load, probe }: Failover,
 ) => {
-  const insides = { postgresUrl: urls.postgres, redisUrl: urls.redis, streamKey: plane.streamKey, blobs: plane.blobs }
+  const { blobs, streamKey } = plane
+  const insides = insidesOfServers({ postgresUrl: urls.postgres, redisUrl: urls.redis, streamKey, blobs })
   const target = { baseUrl: plane.node().baseUrl, adminKey: plane.adminKey }
   const found = await settle(target, insides, [...load.models, probe.model], 60_000)
   return { ...found, faults: [...load.chronicle.faults, ...found.sentences] }

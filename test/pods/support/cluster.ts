@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto"
 import { mkdirSync } from "node:fs"
 import { join, resolve } from "node:path"
-import type { Insides } from "../../faults/audit.ts"
+import { type Insides, insidesOfServers } from "../../faults/insides.ts"
 import { freePort } from "../../support/ports.ts"
 import { type PostgresServer, startPostgres } from "../../support/postgres.ts"
 import { privateDir, run, sleep } from "../../support/processes.ts"
@@ -39,12 +39,13 @@ export interface ClusterOptions {
 }
 
 /** For an audit. */
-export const insidesOf = (cluster: Cluster): Insides => ({
-  postgresUrl: cluster.postgres.url,
-  redisUrl: cluster.redis.url,
-  streamKey: cluster.streamKey,
-  blobs: cluster.store.contents,
-})
+export const insidesOf = (cluster: Cluster): Insides =>
+  insidesOfServers({
+    postgresUrl: cluster.postgres.url,
+    redisUrl: cluster.redis.url,
+    streamKey: cluster.streamKey,
+    blobs: cluster.store.contents,
+  })
 
 /** All of them, or the first failure once none is on its way any more. */
 const together = async <const A extends ReadonlyArray<Promise<unknown>>>(promises: A) => {
