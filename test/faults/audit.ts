@@ -3,7 +3,7 @@ import { checkEvents, type Row } from "./auditEvents.ts"
 import type { Target } from "./clients.ts"
 import type { Insides, Look } from "./insides.ts"
 import type { Model } from "./model.ts"
-import { call, sha256 } from "./plane.ts"
+import { call, sdkTimeout, sha256 } from "./plane.ts"
 
 export interface Found {
   /** About what does not hold; empty when all does. */
@@ -151,6 +151,7 @@ const auditBytes = async (target: Target, { rows }: Look, models: ReadonlyArray<
       const key = byProject.get(row.project)?.keyOf(row.owner_id)
       const response = await fetch(`${target.baseUrl}/v1/projects/${row.project}/artifacts/${row.id}/content`, {
         headers: { authorization: `Bearer ${key}` },
+        signal: AbortSignal.timeout(sdkTimeout),
       })
       const bytes = new Uint8Array(await response.arrayBuffer())
       findings.say(

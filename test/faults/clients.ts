@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto"
 import { sleep } from "../support/processes.ts"
 import { type Chronicle, type Claim, contentOf, type Fact, inWords, isTransient, type Model } from "./model.ts"
-import { type Answer, call, publish, sha256 } from "./plane.ts"
+import { type Answer, call, publish, sdkTimeout, sha256 } from "./plane.ts"
 import type { Random } from "./random.ts"
 
 /** The plane as its callers see it. */
@@ -266,7 +266,7 @@ export const read = async (client: Client, fact: Fact): Promise<void> => {
   const heard = await chronicle.hear(what, async () => {
     const response = await fetch(url(client, `/artifacts/${fact.id}/content`), {
       headers: { authorization: `Bearer ${model.tenant.key}`, ...(ranged && { range: `bytes=${from}-${until - 1}` }) },
-      signal: AbortSignal.timeout(60_000),
+      signal: AbortSignal.timeout(sdkTimeout),
     })
     return { response, bytes: new Uint8Array(await response.arrayBuffer()) }
   })

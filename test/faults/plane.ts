@@ -86,12 +86,15 @@ export const bodyOf = async (response: Response): Promise<any> => {
   return response.headers.get("content-type")?.startsWith("application/json") === true ? JSON.parse(text) : text
 }
 
+/** How long the platform's SDK waits for an answer, in milliseconds. */
+export const sdkTimeout = 60_000
+
 /** One call; `body` is text where the answer is not JSON. A connection that breaks is thrown. */
 export const call = async (url: string, key: string, init: RequestInit = {}): Promise<Answer> => {
   const headers = new Headers(init.headers)
   headers.set("authorization", `Bearer ${key}`)
   if (typeof init.body === "string") headers.set("content-type", "application/json")
-  const response = await fetch(url, { ...init, headers, signal: init.signal ?? AbortSignal.timeout(60_000) })
+  const response = await fetch(url, { ...init, headers, signal: init.signal ?? AbortSignal.timeout(sdkTimeout) })
   return { status: response.status, body: await bodyOf(response) }
 }
 

@@ -31,12 +31,15 @@ export const beginUpload = (
     readonly size?: number
     /** The body's length is stated; otherwise it is chunked. */
     readonly contentLength?: number
+    /** Breaks the connection when it says so. */
+    readonly signal?: AbortSignal
   } = {},
 ): SlowUpload => {
   const boundary = `b${randomBytes(12).toString("hex")}`
   const req = request(`${baseUrl}/v1/projects/${tenant.project}/artifacts`, {
     method: "POST",
     agent: false,
+    ...(options.signal !== undefined && { signal: options.signal }),
     headers: {
       authorization: `Bearer ${tenant.key}`,
       "x-mobius-lease-token": tenant.token,

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises"
 import { settle } from "../faults/audit.ts"
 import type { Target } from "../faults/clients.ts"
 import type { Insides, Look } from "../faults/insides.ts"
@@ -5,10 +6,9 @@ import { Chronicle, type Fact, makeModel, type Model } from "../faults/model.ts"
 import { makeTenant } from "../faults/plane.ts"
 import { makeRandom } from "../faults/random.ts"
 import { takeClaim } from "../faults/clients.ts"
-import { sleep } from "../support/processes.ts"
 import { factOf, readEvents } from "./events.ts"
 import { checkLimits, checkRights } from "./judge.ts"
-import type { ClientPlan, Fault, Plan } from "./plan.ts"
+import { type ClientPlan, type Fault, type Plan, showStep } from "./plan.ts"
 import { take } from "./steps.ts"
 import { issueKey, type Worker, type World } from "./worker.ts"
 
@@ -68,6 +68,12 @@ export const runHistory = async (stack: Stack, plan: Plan): Promise<Report> => {
   const workers: Array<Worker> = []
   let stopped = false
   let steps = 0
+  /** What goes on, and since when. */
+  const doings = new Map<string, number>()
+  const busy = async (what: string, doing: Promise<void>) => {
+    doings.set(what, Date.now())
+    await doing.finally(() => doings.delete(what))
+  }
 
   const work = async (client: ClientPlan, index: number) => {
     const world = worlds[client.project]
@@ -110,7 +116,7 @@ export const runHistory = async (stack: Stack, plan: Plan): Promise<Report> => {
     workers.push(worker)
     for (const step of client.steps) {
       if (stopped) return
-      await take(worker, step)
+      await busy(`client ${index}: ${showStep(step)}`, take(worker, step))
       steps++
     }
   }
@@ -118,7 +124,7 @@ export const runHistory = async (stack: Stack, plan: Plan): Promise<Report> => {
   const wreaking = async () => {
     for (const fault of plan.faults.toSorted((a, b) => a.after - b.after)) {
       while (steps < fault.after && working) await sleep(2)
-      if (working) await stack.wreak(fault)
+      if (working) await busy(`${fault.what} of pod ${fault.pod}`, stack.wreak(fault))
     }
   }
   const all = Promise.all([
@@ -128,10 +134,17 @@ export const runHistory = async (stack: Stack, plan: Plan): Promise<Report> => {
     wreaking(),
   ])
   all.catch(() => {})
-  const late = sleep(endsWithin).then(() => (stopped = true))
-  if ((await Promise.race([all.then(() => false), late])) && working)
-    return { faults: [...chronicle.faults, `the history did not end within ${endsWithin} ms`], summary: "" }
-  await all
+  const late = new AbortController()
+  const inTime = await Promise.race([
+    all.then(() => true),
+    sleep(endsWithin, false, { signal: late.signal }).catch(() => false),
+  ])
+  late.abort()
+  stopped = true
+  if (!inTime) {
+    const open = [...doings].map(([what, since]) => `${what}, for ${Date.now() - since} ms`).join("; ")
+    return { faults: [...chronicle.faults, `the history did not end within ${endsWithin} ms: ${open}`], summary: "" }
+  }
   if (plan.hastened) await stack.hasten()
 
   const models = worlds.map(({ model }): Model => {

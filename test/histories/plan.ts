@@ -150,7 +150,8 @@ class Shrinkable extends fc.Arbitrary<Plan> {
 /** Plans that are long enough to find something, and shrink down to nothing. */
 export const plans = (range: Range): fc.Arbitrary<Plan> => new Shrinkable(plansOf(range, 1), plansOf(range, 0))
 
-const inWords = (step: Step): string => {
+/** For people. */
+export const showStep = (step: Step): string => {
   const { do: what, ...details } = step
   const words = Object.entries(details).flatMap(([name, value]) =>
     value === true ? [name] : value === false ? [] : [`${name} ${value}`],
@@ -163,7 +164,7 @@ export const showPlan = ({ clients, faults, hastened }: Plan): string =>
   [
     ...clients.map(({ edit, pod, project, steps, visibility }, index) => {
       const kind = `project ${project}, pod ${pod}, ${visibility}${edit ? ", edit" : ""}`
-      return `  client ${index} (${kind}): ${steps.map(inWords).join("; ")}`
+      return `  client ${index} (${kind}): ${steps.map(showStep).join("; ")}`
     }),
     ...faults.map(({ after, ms, pod, what }) => `  after ${after} steps: ${what}, pod ${pod}, ${ms} ms`),
     `  hastened: ${hastened}`,

@@ -13,7 +13,7 @@ import {
   url,
 } from "../faults/clients.ts"
 import { contentOf, type Fact, inWords, isTransient } from "../faults/model.ts"
-import { type Answer, call, publish } from "../faults/plane.ts"
+import { type Answer, call, publish, sdkTimeout } from "../faults/plane.ts"
 import { beginUpload } from "../faults/transfers.ts"
 import { readEvents } from "./events.ts"
 import type { Step } from "./plan.ts"
@@ -77,7 +77,10 @@ const twins = async (worker: Worker, size: number) => {
 const sendHalf = async (worker: Worker, { key, name, size, token }: Upload) => {
   const bytes = contentOf(name, size)
   const tenant = { ...worker.model.tenant, token }
-  const slow = beginUpload(worker.target().baseUrl, tenant, name, key === undefined ? {} : { key })
+  const slow = beginUpload(worker.target().baseUrl, tenant, name, {
+    ...(key !== undefined && { key }),
+    signal: AbortSignal.timeout(sdkTimeout),
+  })
   await slow.send(bytes.subarray(0, size >> 1)).catch(() => {})
   const rest = async () => {
     await slow.send(bytes.subarray(size >> 1)).catch(() => {})
