@@ -1,4 +1,4 @@
-import { Effect, ExecutionStrategy, Exit, Layer, Schedule, Scope } from "effect"
+import { Cause, Effect, ExecutionStrategy, Exit, Layer, Schedule, Scope } from "effect"
 import { DependencyUnavailable } from "../services/Unavailable.ts"
 import { serveWaiting } from "./http/WaitingServer.ts"
 
@@ -27,6 +27,25 @@ const isPassing = (error: unknown): boolean => {
 /** Which dependency a start failed for. */
 const missingOf = (error: unknown) => (error instanceof DependencyUnavailable ? error.dependency : "postgres")
 
+/** Whether the fault is one to wait for; a line tells of it then. */
+const waitsFor = (error: unknown) => {
+  if (!isPassing(error)) return Effect.succeed(false)
+  const dependency = missingOf(error)
+  return Effect.logWarning(`Waiting for ${dependency}, which cannot be reached.`, error).pipe(
+    Effect.annotateLogs({ dependency }),
+    Effect.as(true),
+  )
+}
+
+/** One try to build the layer for as long as the scope is open; what a failed one has taken is given back. */
+const attempt = <A, E, R>(layer: Layer.Layer<A, E, R>, scope: Scope.Scope) =>
+  Effect.gen(function* () {
+    const own = yield* Scope.fork(scope, ExecutionStrategy.sequential)
+    return yield* Effect.onExit(Layer.buildWithScope(layer, own), (exit) =>
+      Exit.isFailure(exit) ? Scope.close(own, exit) : Effect.void,
+    )
+  })
+
 /**
  * The layer, built again and again while what it stands on is away; a line tells of each attempt. Meanwhile the node
  * answers `/healthz`, and `/readyz` with 503. Any other fault ends the start.
@@ -35,31 +54,37 @@ export const awaited = <A, E, R>(layer: Layer.Layer<A, E, R>) =>
   Layer.scopedContext(
     Effect.gen(function* () {
       const scope = yield* Effect.scope
-      const attempt = Effect.gen(function* () {
-        const own = yield* Scope.fork(scope, ExecutionStrategy.sequential)
-        return yield* Effect.onExit(Layer.buildWithScope(layer, own), (exit) =>
-          Exit.isFailure(exit) ? Scope.close(own, exit) : Effect.void,
-        )
-      })
       let missing = ""
       const waits = (error: unknown) => {
-        if (!isPassing(error)) return Effect.succeed(false)
         missing = missingOf(error)
-        return Effect.annotateLogs(Effect.logWarning(`Waiting for ${missing}, which cannot be reached.`, error), {
-          dependency: missing,
-        }).pipe(Effect.as(true))
+        return waitsFor(error)
       }
-      return yield* Effect.catchAll(attempt, (error) =>
+      return yield* Effect.catchAll(attempt(layer, scope), (error) =>
         Effect.if(waits(error), {
           onFalse: () => Effect.fail(error),
           onTrue: () =>
             Effect.scoped(
               Effect.zipRight(
                 serveWaiting(() => missing),
-                Effect.delay(attempt, pause).pipe(Effect.retry({ schedule: Schedule.forever, while: waits })),
+                Effect.delay(attempt(layer, scope), pause).pipe(
+                  Effect.retry({ schedule: Schedule.forever, while: waits }),
+                ),
               ),
             ),
         }),
       )
     }),
+  )
+
+/**
+ * The same for a part of a node that serves already, and goes on serving without it: `awaited` has seen all that it
+ * stands on, which may be away again by now. The actor engine tells that by a defect.
+ */
+export const awaitedWhileServing = <A, E, R>(layer: Layer.Layer<A, E, R>) =>
+  Layer.scopedContext(
+    Effect.flatMap(Effect.scope, (scope) => attempt(layer, scope)).pipe(
+      Effect.sandbox,
+      Effect.retry({ schedule: Schedule.spaced(pause), while: (cause) => waitsFor(Cause.squash(cause)) }),
+      Effect.unsandbox,
+    ),
   )

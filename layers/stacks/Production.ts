@@ -5,6 +5,7 @@ import { QuotaCounters } from "../../services/QuotaCounters.ts"
 import type { SettingsShape } from "../../src/Config.ts"
 import { SchemaRelease } from "../../src/Lifecycle.ts"
 import { observe } from "../../src/telemetry/Dependencies.ts"
+import { awaitedWhileServing } from "../../src/Waiting.ts"
 import * as DataDir from "../clients/DataDir.ts"
 import * as Postgres from "../clients/Postgres.ts"
 import { checkServer } from "../clients/ServerChecks.ts"
@@ -59,6 +60,8 @@ const otherConnections = 3
 const clusterConnections = 3
 
 export const cluster = (settings: SettingsShape, urls: NonNullable<SettingsShape["production"]>) =>
-  (settings.runner ? Cluster.pods(settings.runner) : Cluster.single).pipe(
-    Layer.provide(Postgres.layer({ url: urls.databaseUrl, poolSize: clusterConnections, unprepared: true })),
+  awaitedWhileServing(
+    (settings.runner ? Cluster.pods(settings.runner) : Cluster.single).pipe(
+      Layer.provide(Postgres.layer({ url: urls.databaseUrl, poolSize: clusterConnections, unprepared: true })),
+    ),
   )
