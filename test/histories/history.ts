@@ -20,6 +20,8 @@ export interface Stack {
   readonly insides: Insides
   /** Does what the plan says, and returns once it is over and all pods serve again. */
   wreak(fault: Fault): Promise<void>
+  /** Names of pods whose processes ended by themselves. */
+  crashed(): ReadonlyArray<string>
   /** Makes what was left behind by faults agree sooner than by its timeouts. */
   hasten(): Promise<void>
   /** The last words of its processes. */
@@ -134,16 +136,19 @@ export const runHistory = async (stack: Stack, plan: Plan): Promise<Report> => {
     wreaking(),
   ])
   all.catch(() => {})
-  const late = new AbortController()
+  const ended = new AbortController()
   const inTime = await Promise.race([
     all.then(() => true),
-    sleep(endsWithin, false, { signal: late.signal }).catch(() => false),
+    sleep(endsWithin, false, { signal: ended.signal }).catch(() => false),
   ])
-  late.abort()
+  ended.abort()
   stopped = true
+  for (const pod of stack.crashed()) chronicle.fault(`the process of ${pod} ended by itself`)
   if (!inTime) {
     const open = [...doings].map(([what, since]) => `${what}, for ${Date.now() - since} ms`).join("; ")
-    return { faults: [...chronicle.faults, `the history did not end within ${endsWithin} ms: ${open}`], summary: "" }
+    const heard = [...chronicle.errors].map(([what, times]) => `${what} (${times} times)`).join("; ")
+    const late = `the history did not end within ${endsWithin} ms: ${open}. Heard before: ${heard}`
+    return { faults: [...chronicle.faults, late], summary: "" }
   }
   if (plan.hastened) await stack.hasten()
 
@@ -152,7 +157,9 @@ export const runHistory = async (stack: Stack, plan: Plan): Promise<Report> => {
     return { ...model, keyOf: (owner) => keys.get(owner)?.tenant.key ?? model.tenant.key }
   })
   const target = { baseUrl: stack.pods[0] ?? "", adminKey: stack.adminKey }
-  const found = await settle(target, stack.insides, models, settlesWithin)
+  // What is broken already will not settle.
+  const withinMs = chronicle.faults.length > 0 ? 0 : settlesWithin
+  const found = await settle(target, stack.insides, models, withinMs)
   const faults = [...chronicle.faults, ...found.sentences]
   const say = (holds: boolean, sentence: string) => {
     if (!holds) faults.push(sentence)

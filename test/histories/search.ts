@@ -17,7 +17,7 @@ export const searches = {
   memory: {
     start: startMemory,
     short: {
-      histories: 12,
+      histories: 8,
       clients: [3, 5],
       steps: [8, 14],
       faults: [0, 0],

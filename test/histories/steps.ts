@@ -155,8 +155,9 @@ const list = async (worker: Worker) => {
   const items: Array<any> = []
   let cursor = ""
   do {
-    const at = url(worker, `/artifacts?limit=7${cursor}`)
-    const page = await persistently(worker, "list", () => call(at, model.tenant.key))
+    const page = await persistently(worker, "list", () =>
+      call(url(worker, `/artifacts?limit=7${cursor}`), model.tenant.key),
+    )
     if (page === undefined) return
     if (page.status !== 200) return chronicle.fault(`a list was answered ${inWords(page)}`)
     items.push(...page.body.items)

@@ -72,6 +72,7 @@ export const startEmbedded = async (): Promise<Stack> => {
       await sleep(ms)
       pod.resume()
     },
+    crashed: () => (pod.crashed() ? [pod.name] : []),
     hasten: async () => {},
     logs: () => pod.logs(),
     dispose: async () => {

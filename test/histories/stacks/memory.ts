@@ -147,6 +147,7 @@ export const startMemory = async (): Promise<Stack> => {
     pods: [`http://127.0.0.1:${port}`],
     insides: { look: () => Effect.runPromise(Effect.provide(look, built)) },
     wreak: async () => {},
+    crashed: () => [],
     hasten: async () => {},
     logs: () => "",
     dispose: () => Effect.runPromise(Scope.close(scope, Exit.void)),

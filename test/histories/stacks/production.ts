@@ -147,6 +147,7 @@ export const startProduction = async (kind: StoreKind = "files"): Promise<Stack>
         const place = places[pod]
         if (place !== undefined) await deeds[what as Kind](place, ms)
       },
+      crashed: () => places.flatMap(({ pod }) => (pod.crashed() ? [pod.name] : [])),
       hasten: flush,
       logs: () => places.map(({ pod }) => `${pod.name}:\n${pod.logs().slice(-8000)}`).join("\n"),
       dispose,

@@ -10,6 +10,8 @@ export interface Pod {
   /** Of its process, if one runs. */
   pid(): number | undefined
   serves(): boolean
+  /** Whether its process ended by itself. */
+  crashed(): boolean
   /** Until it serves. A process that ends before, because something it needs is away, is followed by the next. `source`: the folder of the release to run, default the last one's. */
   start(source?: string): Promise<void>
   kill9(): Promise<void>
@@ -52,6 +54,7 @@ export const makePod = (options: {
     baseUrl: `http://127.0.0.1:${options.port}`,
     pid: () => node?.pid,
     serves: () => serving,
+    crashed: () => node !== undefined && (node.child.exitCode !== null || node.child.signalCode !== null),
     start: async (source) => {
       release = source ?? release
       const until = Date.now() + 90_000
