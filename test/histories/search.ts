@@ -3,15 +3,26 @@ import { runHistory, type Stack } from "./history.ts"
 import { type Plan, plans, type Range, showPlan } from "./plan.ts"
 import { embeddedFaults, startEmbedded } from "./stacks/embedded.ts"
 import { startMemory } from "./stacks/memory.ts"
-import { productionFaults, startProduction } from "./stacks/production.ts"
+import { failoverFaults, productionFaults, startProduction } from "./stacks/production.ts"
 
 /** How many histories are made on a stack, and of what kind. */
 interface Search {
   readonly start: () => Promise<Stack>
-  /** For some seconds, and for as long as somebody wants to wait. */
-  readonly short: Range & { readonly histories: number }
+  /** For some seconds, where there is time for that. */
+  readonly short?: Range & { readonly histories: number }
+  /** For as long as somebody wants to wait. */
   readonly long: Range
 }
+
+/** Of two pods, for as long as somebody wants to wait. */
+const long = {
+  clients: [2, 8],
+  steps: [5, 30],
+  faults: [0, 5],
+  kinds: productionFaults,
+  lasting: [300, 3000, 16_000],
+  hastened: [true, false],
+} as const satisfies Range
 
 export const searches = {
   memory: {
@@ -48,7 +59,7 @@ export const searches = {
     },
   },
   production: {
-    start: () => startProduction("files"),
+    start: () => startProduction(),
     short: {
       histories: 1,
       clients: [4, 5],
@@ -58,18 +69,18 @@ export const searches = {
       lasting: [300, 1500],
       hastened: [true],
     },
-    long: {
-      clients: [2, 8],
-      steps: [5, 30],
-      faults: [0, 5],
-      kinds: productionFaults,
-      lasting: [300, 3000, 16_000],
-      hastened: [true, false],
-    },
+    long,
+  },
+  s3: { start: () => startProduction({ store: "s3" }), long },
+  failover: {
+    start: () => startProduction({ replicating: true }),
+    long: { ...long, faults: [1, 3], kinds: failoverFaults },
   },
 } satisfies Record<string, Search>
 
 export type StackName = keyof typeof searches
+/** Stacks that `npm test` has time for. */
+type ShortName = { [Name in StackName]: (typeof searches)[Name] extends { short: unknown } ? Name : never }[StackName]
 export const stackNames = Object.keys(searches) as ReadonlyArray<StackName>
 
 /** How long a failing plan is made smaller, in milliseconds: each try is a whole history on a new stack. */
@@ -98,7 +109,8 @@ export const search = async (
   length: "short" | "long",
   more: (made: number) => boolean,
 ): Promise<string | undefined> => {
-  const { start, [length]: range } = searches[name] as Search
+  const { start, [length]: range }: Search = searches[name]
+  if (range === undefined) throw new Error(`there is no ${length} search on ${name}`)
   let stack: Stack | undefined
   const drop = async () => {
     await stack?.dispose()
@@ -150,5 +162,5 @@ export const search = async (
 }
 
 /** As many histories as `npm test` has time for. */
-export const shortSearch = (name: StackName): Promise<string | undefined> =>
+export const shortSearch = (name: ShortName): Promise<string | undefined> =>
   search(name, "short", (made) => made < searches[name].short.histories)

@@ -40,12 +40,14 @@ export const asking = async <A>(server: PostgresServer, questions: (client: pg.C
 }
 
 /** pg_basebackup comes with a distribution's package, not with the npm binaries. */
-const flavour = (): Flavour => (wantedFlavour() === "npm" ? "debian" : wantedFlavour())
+export const replicatingFlavour = (): Flavour => (wantedFlavour() === "npm" ? "debian" : wantedFlavour())
 
-/** `synchronous`: a commit is acknowledged once the replica has it too. */
-export const startPair = async (options: { readonly synchronous: boolean }): Promise<Pair> => {
-  const primary = await startPostgres({ flavour: flavour() })
-  const replica = await startPostgres({ flavour: flavour(), replicaOf: { primary, name: replicaName } })
+/** A replica of a running server. `synchronous`: a commit is acknowledged once the replica has it too. */
+export const startReplica = async (
+  primary: PostgresServer,
+  options: { readonly synchronous: boolean },
+): Promise<PostgresServer> => {
+  const replica = await startPostgres({ flavour: primary.flavour, replicaOf: { primary, name: replicaName } })
   if (options.synchronous)
     await asking(primary, async (client) => {
       await client.query(runbook.waitForReplica)
@@ -53,6 +55,19 @@ export const startPair = async (options: { readonly synchronous: boolean }): Pro
       const inStep = async () => (await client.query(runbook.inStep)).rowCount === 1
       while (!(await inStep())) await sleep(20)
     })
+  return replica
+}
+
+/** Makes the replica a primary; returns when it took its first write. */
+export const promote = (replica: PostgresServer): Promise<void> =>
+  asking(replica, async (client) => {
+    await client.query(runbook.promote)
+    await client.query("create temporary table first_write ()")
+  })
+
+export const startPair = async (options: { readonly synchronous: boolean }): Promise<Pair> => {
+  const primary = await startPostgres({ flavour: replicatingFlavour() })
+  const replica = await startReplica(primary, options)
   const address = await startTcpSwitch([primary.port, replica.port])
   return {
     primary,
@@ -66,10 +81,7 @@ export const startPair = async (options: { readonly synchronous: boolean }): Pro
         while (await receiving()) await sleep(20)
       }),
     promote: async () => {
-      await asking(replica, async (client) => {
-        await client.query(runbook.promote)
-        await client.query("create temporary table first_write ()")
-      })
+      await promote(replica)
       const at = Date.now()
       await address.lead(1)
       return at

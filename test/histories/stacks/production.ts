@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto"
 import { mkdirSync } from "node:fs"
 import { join, resolve } from "node:path"
 import { Redis } from "ioredis"
+import { promote, replicatingFlavour, startReplica } from "../../faults/failover/pair.ts"
 import { insidesOfServers } from "../../faults/insides.ts"
 import { makePod, type Pod } from "../../pods/support/pod.ts"
 import { startStore, type StoreKind } from "../../pods/support/store.ts"
@@ -49,11 +50,23 @@ export const productionFaults = [
   "Postgres restarted",
   "Redis killed",
   "Redis flushed",
+  "Redis failed over",
 ] as const
-type Kind = (typeof productionFaults)[number]
+
+/** Those of a Postgres of which replicas can be made. */
+export const failoverFaults = [
+  "Postgres failed over",
+  "kill",
+  "freeze",
+  "Postgres silent",
+  "Redis failed over",
+] as const
+type Kind = (typeof productionFaults)[number] | (typeof failoverFaults)[number]
 
 /** Two pods of one cluster over Postgres, Redis and a store; each pod reaches the servers through proxies of its own. */
-export const startProduction = async (kind: StoreKind = "files"): Promise<Stack> => {
+export const startProduction = async (
+  options: { readonly store?: StoreKind; readonly replicating?: boolean } = {},
+): Promise<Stack> => {
   const home = privateDir("histories")
   const dataDir = join(home.path, "data")
   mkdirSync(dataDir)
@@ -68,12 +81,13 @@ export const startProduction = async (kind: StoreKind = "files"): Promise<Stack>
   }
   try {
     const starting = [
-      kept(startPostgres()),
+      kept(startPostgres(options.replicating === true ? { flavour: replicatingFlavour() } : {})),
       kept(startRedis({ appendOnly: true })),
-      kept(startStore(kind, dataDir)),
+      kept(startStore(options.store ?? "files", dataDir)),
     ] as const
     await Promise.allSettled(starting)
-    const [postgres, redis, store] = await Promise.all(starting)
+    const [firstPostgres, redis, store] = await Promise.all(starting)
+    let postgres = firstPostgres
     const adminKey = `mbx_${randomBytes(32).toString("hex")}`
     const streamKey = "events"
     const shared = {
@@ -131,18 +145,43 @@ export const startProduction = async (kind: StoreKind = "files"): Promise<Stack>
         await sleep(ms)
         await postgres.start()
       },
-      "Postgres restarted": postgres.restart,
+      "Postgres restarted": () => postgres.restart(),
+      "Postgres failed over": async () => {
+        const replica = await kept(startReplica(postgres, { synchronous: true }))
+        await postgres.kill9()
+        await promote(replica)
+        postgres = replica
+        for (const { toPostgres } of places) {
+          await toPostgres.refuse()
+          toPostgres.redirect(replica.port)
+          await toPostgres.resume()
+        }
+      },
       "Redis killed": async (_, ms) => {
         await redis.kill9()
         await sleep(ms)
         await redis.start()
       },
       "Redis flushed": flush,
+      // Its replica had lagged behind.
+      "Redis failed over": async (_, ms) => {
+        const copy = await redis.saveSnapshot()
+        await sleep(ms)
+        await redis.restoreSnapshot(copy)
+      },
     }
     return {
       adminKey,
       pods: places.map(({ pod }) => pod.baseUrl),
-      insides: insidesOfServers({ postgresUrl: postgres.url, redisUrl: redis.url, streamKey, blobs: store.contents }),
+      insides: {
+        look: () =>
+          insidesOfServers({
+            postgresUrl: postgres.url,
+            redisUrl: redis.url,
+            streamKey,
+            blobs: store.contents,
+          }).look(),
+      },
       wreak: async ({ ms, pod, what }) => {
         const place = places[pod]
         if (place !== undefined) await deeds[what as Kind](place, ms)
