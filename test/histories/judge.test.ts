@@ -15,7 +15,9 @@ const row = (id: string, created: number, bytes: number, deleted?: number): Row 
   ({
     id,
     name: id,
-    charged_bytes: String(bytes),
+    size: String(bytes),
+    // What a tombstone is charged.
+    charged_bytes: deleted === undefined ? String(bytes) : "0",
     created_at: new Date(created),
     deleted_at: deleted === undefined ? null : new Date(deleted),
   }) as Row
@@ -52,6 +54,11 @@ describe("usage over the limit", () => {
     expect(said(checkLimits, world({ limits: lowered }), [row("a", 21, 40), row("b", 39, 40)])).toEqual([])
     expect(said(checkLimits, world({ limits: lowered }), [row("a", 21, 40, 41), row("b", 41, 40)])).toEqual([])
     expect(said(checkLimits, world({ limits: lowered }), [row("a", 5, 1000)])).toEqual([])
+  })
+
+  it("is not what deletes leave, of empty artifacts neither", () => {
+    const rows = [row("a", 21, 90), row("b", 22, 0, 41), row("c", 23, 1, 42)]
+    expect(said(checkLimits, world({ limits: lowered }), rows)).toEqual([])
   })
 
   it("is not what a change may allow whose answer was lost", () => {

@@ -25,18 +25,24 @@ const inForce = (limits: ReadonlyArray<LimitChange>, at: number): ReadonlyArray<
   return settled.length === 0 ? [...possible, Number.POSITIVE_INFINITY] : possible
 }
 
-/** What the ready artifacts of a project were charged never passed its limit at the commit of one of them. */
+/**
+ * What the ready artifacts of a project were charged never passed its limit at the commit of one of them. A tombstone
+ * does not tell any more what its metadata was charged: then its size counts alone.
+ */
 export const checkLimits = ({ limits, model }: World, rows: ReadonlyArray<Row>, say: Say): void => {
-  const changes = rows.flatMap(({ charged_bytes, created_at, deleted_at, id }) => {
-    const bytes = Number(charged_bytes)
+  const changes = rows.flatMap(({ charged_bytes, created_at, deleted_at, id, size }) => {
+    const bytes = Math.max(Number(charged_bytes), Number(size))
     if (created_at === null) return []
-    const commit = { at: created_at.getTime(), bytes, id }
-    return deleted_at === null ? [commit] : [commit, { at: deleted_at.getTime(), bytes: -bytes, id }]
+    const commit = { at: created_at.getTime(), bytes, commits: id }
+    return deleted_at === null ? [commit] : [commit, { at: deleted_at.getTime(), bytes: -bytes, commits: undefined }]
   })
   let used = 0
-  for (const { at, bytes, id } of changes.toSorted((a, b) => a.at - b.at || a.bytes - b.bytes)) {
+  for (const { at, bytes, commits } of changes.toSorted((a, b) => a.at - b.at || a.bytes - b.bytes)) {
     used += bytes
     const limit = Math.max(...inForce(limits, at))
-    say(bytes < 0 || used <= limit, `the commit of ${id} brought ${model.tenant.project} to ${used} bytes of ${limit}`)
+    say(
+      commits === undefined || used <= limit,
+      `the commit of ${commits} brought ${model.tenant.project} to ${used} bytes of ${limit}`,
+    )
   }
 }
