@@ -131,7 +131,7 @@ export const search = async (
       await stackNow().catch((error: unknown) => {
         // Says nothing about the plan.
         giveUpAt = 0
-        throw error
+        throw new Error(`${name} did not start: ${String(error)}`, { cause: error })
       })
       try {
         await happen(seed, plan)

@@ -58,7 +58,12 @@ export const startEmbedded = async (): Promise<Stack> => {
       ORPHAN_CONFIRM_SECONDS: "2",
     },
   })
-  await pod.start()
+  try {
+    await pod.start()
+  } catch (error) {
+    home.remove()
+    throw error
+  }
   return {
     adminKey,
     pods: [pod.baseUrl],

@@ -60,7 +60,7 @@ export const makePod = (options: {
       const until = Date.now() + 90_000
       for (;;) {
         try {
-          node = await startNode({ env, source: release })
+          node = await startNode({ env, source: release, readyWithinMs: 150_000 })
           serving = true
           return
         } catch (error) {
