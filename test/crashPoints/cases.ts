@@ -4,22 +4,18 @@ import * as Runners from "@effect/cluster/Runners"
 import * as RunnerStorage from "@effect/cluster/RunnerStorage"
 import * as Sharding from "@effect/cluster/Sharding"
 import * as ShardingConfig from "@effect/cluster/ShardingConfig"
-import { Cause, Context, Effect, Exit, Fiber, Layer, type Scope } from "effect"
-import { ProjectDuties } from "../../services/ProjectDuties.ts"
-import { StoreGuard } from "../../services/StoreGuard.ts"
-import { relayRound } from "../../src/actors/EventRelay.ts"
-import { sweepStore } from "../../src/actors/Orphans.ts"
+import { Cause, Context, Duration, Effect, Exit, Fiber, Layer, type Scope } from "effect"
 import * as Project from "../../src/actors/Project.ts"
-import { removals } from "../../src/actors/Removals.ts"
-import { acceptRestore } from "../../src/actors/Watermark.ts"
 import { Settings } from "../../src/Config.ts"
 import { ProjectHandle } from "../../src/domain/Ids.ts"
 import { sleep } from "../support/processes.ts"
-import type { Journal, Tenant } from "./journal.ts"
-import { judge } from "./judge.ts"
+import { accepted, relayed, served } from "./duties.ts"
+import type { Journal } from "./journal.ts"
 import type { Home, Services, StackName } from "./stacks.ts"
+import type { Say } from "./start.ts"
 import { everybody, type Fault, type Moment, neverFails, type Trap, trapped, Watch, watching } from "./trap.ts"
-import { type Scene, type Walk, walks } from "./walks.ts"
+import type { Scene, Walk } from "./walk.ts"
+import { boundedHangs, walks } from "./walks.ts"
 import { goOn, hire } from "./worker.ts"
 
 /** A plane in this process, with and without traps, and the actors of its projects. */
@@ -58,22 +54,6 @@ const aside =
   (effect) =>
     Effect.provide(effect, base) as never
 
-/** One project's sweep and reconciliation, by whoever takes it over now; everything silent is dead. */
-const served = Effect.fnUntraced(function* ({ project }: Tenant, reconciling: boolean) {
-  const handle = ProjectHandle.make(project)
-  const epoch = (yield* (yield* ProjectDuties).take(handle)) ?? Number.NaN
-  yield* Project.sweep(handle, epoch, 0)
-  if (reconciling) yield* Project.reconcile(handle, epoch)
-})
-
-const relayed = Effect.repeat(relayRound(false), { until: ({ _tag }) => _tag === "Idle", times: 50 })
-
-/** An operator's word after a doubt about the database. */
-const accepted = Effect.flatMap(
-  Effect.flatMap(StoreGuard, (guard) => guard.hold),
-  (hold) => (hold === undefined ? Effect.void : acceptRestore),
-)
-
 export const inWords = (walk: Walk, trap: Trap | undefined) =>
   trap === undefined ? walk.name : `${walk.name} | ${trap.step} | ${trap.fault} ${trap.moment}`
 
@@ -85,14 +65,38 @@ interface Outcome {
 /** How long a step may come after its walk ended, in background work. Milliseconds. */
 const afterwards = 3000
 
-/** One walk, with one fault or none; what failed then is tried again as a worker does, while the hanging step hangs. */
-export const runCase = (plane: Plane, walk: Walk, trap: Trap | undefined): Effect.Effect<Outcome> =>
+/** Well above the two seconds of `boundedHangs`, for a busy machine. */
+const boundMillis = 10_000
+
+/**
+ * One walk, with one fault or none; what failed then is tried again as a worker does, while the hanging step hangs. One
+ * that is to be killed calls `arrive` at its step and never returns, unless it did not come by.
+ */
+export const runCase = (
+  plane: Plane,
+  walk: Walk,
+  trap: Trap | undefined,
+  arrive: () => void = () => {},
+): Effect.Effect<Outcome> =>
   Effect.gen(function* () {
+    const sentences: Array<string> = []
+    const checked = (step: string) => {
+      const sentence = `${walk.name}: there is no step "${step}" in the source`
+      if (!plane.armed.steps.some(({ name }) => name === step) && !sentences.includes(sentence))
+        sentences.push(sentence)
+      return step
+    }
+    for (const { step } of walk.given ?? []) checked(step)
     const { armed, home, journal } = plane
     const title = inWords(walk, trap)
     const outside = aside(plane)
     const tenant = yield* outside(hire(journal, title))
-    const watch = new Watch([...(walk.given ?? []), ...(trap === undefined ? [] : [trap])])
+    let stands = false
+    const stand = () => {
+      if (!stands) arrive()
+      stands = true
+    }
+    const watch = new Watch([...(walk.given ?? []), ...(trap === undefined ? [] : [trap])], stand)
     const settings = Context.get(armed.context, Settings)
     // An upload renews itself four times in this time.
     const services = Context.add(armed.context, Settings, {
@@ -104,11 +108,10 @@ export const runCase = (plane: Plane, walk: Walk, trap: Trap | undefined): Effec
       tenant,
       project: ProjectHandle.make(tenant.project),
       home,
-      passed: (step) => watch.passed.has(step),
+      passed: (step) => watch.passed.has(checked(step)),
       aside: outside,
       product: (effect) => Effect.locally(Effect.provide(effect, services), watching, watch) as never,
     }
-    const sentences: Array<string> = []
     if (walk.byActors) everybody.watch = watch
     if (trap?.fault === "hang") journal.write({ kind: "paused", project: tenant.project })
     const running = yield* Effect.forkDaemon(
@@ -123,12 +126,24 @@ export const runCase = (plane: Plane, walk: Walk, trap: Trap | undefined): Effec
     yield* Effect.promise(async () => {
       while (!over() && !(sprung() && (trap?.fault === "hang" || ended.at !== undefined))) await sleep(10)
     })
+    if (trap?.fault === "kill" && sprung()) {
+      // A call that its walk interrupted never answers: then the process dies after the walk.
+      yield* Effect.sleep("1 second")
+      stand()
+      yield* Effect.never
+    }
     if (trap !== undefined && !sprung()) sentences.push(`${title}: the walk did not come by the step this time`)
+    for (const given of walk.given ?? [])
+      if (trap === undefined && !watch.fired.has(given))
+        sentences.push(`${title}: the walk did not come by its given step "${given.step}"`)
     // What hangs is looked after by others meanwhile: a worker that tries again, a sweep, another relay.
     everybody.watch = undefined
     sentences.push(...(yield* outside(goOn(journal, tenant))))
     if (trap?.fault === "hang")
       yield* outside(Effect.ignore(Effect.zipRight(served(tenant, false), walk.alone ? relayed : Effect.void)))
+    const bounded = trap?.fault === "hang" && boundedHangs.some((begin) => trap.step.startsWith(begin))
+    if (bounded && (yield* Effect.timeoutOption(Fiber.await(running), boundMillis))._tag === "None")
+      sentences.push(`${title}: the walk waits for what hangs, without a limit`)
     watch.release()
     const end = yield* Effect.timeoutOption(Fiber.join(running), "30 seconds")
     if (end._tag === "None") sentences.push(`${title}: the walk did not end after the dependency answered again`)
@@ -149,9 +164,15 @@ export const runCase = (plane: Plane, walk: Walk, trap: Trap | undefined): Effec
 export const runAll = <A>(
   cases: ReadonlyArray<readonly [Walk, Trap | undefined]>,
   run: (walk: Walk, trap: Trap | undefined) => Effect.Effect<A>,
+  say: Say,
 ): Effect.Effect<ReadonlyArray<A>> =>
   Effect.gen(function* () {
-    const one = ([walk, trap]: readonly [Walk, Trap | undefined]) => run(walk, trap)
+    let done = 0
+    const one = ([walk, trap]: readonly [Walk, Trap | undefined]) =>
+      Effect.map(Effect.timed(run(walk, trap)), ([took, result]) => {
+        say(`${++done} of ${cases.length}: ${inWords(walk, trap)}: ${Math.round(Duration.toMillis(took))} ms`)
+        return result
+      })
     const together = yield* Effect.forEach(
       cases.filter(([walk]) => !walk.alone),
       one,
@@ -197,7 +218,7 @@ export const casesOf = (
 }
 
 /** Every walk of the stack without a fault, or the one of this name alone, with the steps that it came by. */
-export const record = (plane: Plane, stack: StackName, name: string | undefined) =>
+export const record = (plane: Plane, stack: StackName, name: string | undefined, say: Say) =>
   Effect.gen(function* () {
     const here = walks
       .filter(({ only }) => only === undefined || only.stack === stack)
@@ -205,45 +226,6 @@ export const record = (plane: Plane, stack: StackName, name: string | undefined)
     return yield* runAll(
       here.map((walk) => [walk, undefined] as const),
       (walk, trap) => Effect.map(runCase(plane, walk, trap), (outcome) => ({ walk, ...outcome })),
+      say,
     )
   })
-
-/** How long the plane may take until everything agrees: an expired reservation takes 45 s. Milliseconds. */
-const agreeingMillis = 75_000
-
-/** Workers and duties go on until everything agrees, and then the listing of the store finds the rest. */
-export const settle = (plane: Plane) =>
-  aside(plane)(
-    Effect.gen(function* () {
-      const { journal } = plane
-      const tenants = journal.of("tenant")
-      const sentences: Array<string> = []
-      yield* accepted
-      const duties = (own: ReadonlyArray<Tenant>) =>
-        Effect.forEach(own, (tenant) => served(tenant, true), { concurrency: 16, discard: true })
-      // A sweep finds the uploads of half of the workers before these come back.
-      yield* duties(tenants.filter((_, index) => index % 2 === 0))
-      const answers = yield* Effect.forEach(tenants, (tenant) => goOn(journal, tenant), { concurrency: 16 })
-      sentences.push(...answers.flat())
-      const agreed = (complete: boolean, until: number) =>
-        Effect.gen(function* () {
-          for (let asked: ReadonlyArray<Tenant> = tenants; ;) {
-            yield* relayed
-            yield* removals()
-            const { sentences: doubts, doubted } = yield* judge(journal, asked, complete)
-            const late = Date.now() > until
-            if (asked === tenants && (doubts.length === 0 || late)) return doubts
-            // Those in doubt are asked again by themselves; all of them once these agree.
-            asked = doubted.length === 0 || late ? tenants : doubted
-            if (doubts.length === 0) continue
-            yield* Effect.sleep("1 second")
-            yield* duties(doubted)
-          }
-        })
-      sentences.push(...(yield* agreed(false, Date.now() + agreeingMillis)))
-      const listing = sweepStore({ ageSeconds: 0, confirmSeconds: 0, budget: { objects: 1_000_000, seconds: 60 } })
-      yield* Effect.zipRight(listing, listing)
-      sentences.push(...(yield* agreed(true, Date.now() + 5000)))
-      return [...new Set(sentences)]
-    }),
-  )

@@ -32,6 +32,8 @@ export type Entry =
   | { readonly kind: "deleted"; readonly project: string; readonly id: string }
   /** A paused process may have written after its upload was swept: only the listing of the store finds that. */
   | { readonly kind: "paused"; readonly project: string }
+  /** This fact stood in the stream alone, for its event was pruned, when the test took the stream away. */
+  | { readonly kind: "forgotten"; readonly fact: string }
   /** The test itself put this event into the stream, or took one out. */
   | { readonly kind: "foreign"; readonly id: string }
 

@@ -10,19 +10,9 @@ import { RemovalQueue } from "../../services/RemovalQueue.ts"
 import type { DependencyUnavailable } from "../../services/Unavailable.ts"
 import { ProjectHandle } from "../../src/domain/Ids.ts"
 import { contentOf } from "../faults/model.ts"
+import { factsOfStream, pages } from "./facts.ts"
 import { type Journal, sha256, type Tenant } from "./journal.ts"
 import { callerOf } from "./worker.ts"
-
-const pages = <A, E, R>(page: (after: A | undefined) => Effect.Effect<ReadonlyArray<A>, E, R>) =>
-  Effect.gen(function* () {
-    const found: Array<A> = []
-    for (let more = true; more;) {
-      const next = yield* page(found.at(-1))
-      found.push(...next)
-      more = next.length > 0
-    }
-    return found
-  })
 
 /** Every object, and every write that is not finished, by key. */
 const objects = Effect.gen(function* () {
@@ -120,47 +110,50 @@ const judgeCase = Effect.fnUntraced(function* (
   return { sentences, ready, deleted }
 })
 
+/** Artifacts by id, with the cases they belong to. */
+type Known = ReadonlyMap<string, { readonly state: "ready" | "deleted"; readonly title: string }>
+
 /** The stream: each fact once, nothing else, and in the order in which it was told. */
-const judgeStream = (journal: Journal, artifacts: ReadonlyMap<string, "ready" | "deleted">) =>
+const judgeStream = (journal: Journal, artifacts: Known) =>
   Effect.gen(function* () {
     const bus = yield* EventBus
     const sentences: Array<string> = []
     const top = yield* bus.top
-    const standing = yield* pages<{ readonly sequence: number; readonly id: string }, DependencyUnavailable, never>(
-      (last) => bus.standing((last?.sequence ?? 0) + 1, 500),
-    )
+    const entries = yield* factsOfStream
     const foreign = new Set(journal.of("foreign").map(({ id }) => id))
-    const entries = Chunk.toReadonlyArray(
-      yield* bus.subscribe(0).pipe(Stream.take(standing.length), Stream.runCollect, Effect.timeout("20 seconds")),
-    )
-    if (
-      foreign.size === 0 &&
-      (standing.length !== top || standing.some(({ sequence }, index) => sequence !== index + 1))
-    )
-      sentences.push(`the stream is not dense from 1: ${standing.length} entries, the last at ${top}`)
-    const facts = entries
-      .filter(({ id }) => !foreign.has(id))
-      .map(({ payload }) => JSON.parse(payload))
-      .map(({ event_type, source_id }) => `${event_type} ${source_id}`)
+    const forgotten = new Set(journal.of("forgotten").map(({ fact }) => fact))
+    const dense = entries.length === top && entries.every(({ sequence }, index) => sequence === index + 1)
+    if (foreign.size === 0 && forgotten.size === 0 && !dense)
+      sentences.push(`the stream is not dense from 1: ${entries.length} entries, the last at ${top}`)
+    const facts = entries.filter(({ id }) => !foreign.has(id)).map(({ fact }) => fact)
     const seen = new Set(facts)
+    const titled = (fact = "") => `${fact} of "${artifacts.get(fact.split(" ")[1] ?? "")?.title}"`
     if (seen.size !== facts.length) {
       const twice = facts.find((fact, index) => facts.indexOf(fact) !== index)
-      sentences.push(`${facts.length - seen.size} facts stand in the stream twice, among them ${twice}`)
+      sentences.push(`${facts.length - seen.size} facts stand in the stream twice, among them ${titled(twice)}`)
     }
     const expected = new Set(
-      [...artifacts].flatMap(([id, state]) =>
+      [...artifacts].flatMap(([id, { state }]) =>
         state === "deleted" ? [`artifact.created ${id}`, `artifact.deleted ${id}`] : [`artifact.created ${id}`],
       ),
     )
-    const lost = [...expected].filter((fact) => !seen.has(fact))
-    if (lost.length > 0) sentences.push(`${lost.length} facts are not in the stream, among them ${lost[0]}`)
+    const lost = [...expected].filter((fact) => !seen.has(fact) && !forgotten.has(fact))
+    if (lost.length > 0) sentences.push(`${lost.length} facts are not in the stream, among them ${titled(lost[0])}`)
+    const at = new Map(facts.map((fact, index) => [fact, index]))
+    const early = [...artifacts.keys()].filter(
+      (id) => (at.get(`artifact.deleted ${id}`) ?? Infinity) < (at.get(`artifact.created ${id}`) ?? -1),
+    )
+    if (early.length > 0)
+      sentences.push(
+        `${early.length} deletes stand before their artifacts, among them ${titled(`artifact.deleted ${early[0]}`)}`,
+      )
     const invented = [...seen].filter((fact) => !expected.has(fact))
     if (invented.length > 0) sentences.push(`${invented.length} events of what is not, among them ${invented[0]}`)
     return sentences
   })
 
 /** What belongs to no case: the sums of all projects, the queues, the stream. */
-const judgeWhole = (journal: Journal, artifacts: ReadonlyMap<string, "ready" | "deleted">) =>
+const judgeWhole = (journal: Journal, artifacts: Known) =>
   Effect.gen(function* () {
     const sentences: Array<string> = []
     const usage = yield* pages<BookedUsage, DependencyUnavailable, Audit>((last) =>
@@ -191,10 +184,14 @@ export const judge = (journal: Journal, tenants: ReadonlyArray<Tenant>, complete
     const doubted = tenants.filter((_, index) => (cases[index]?.sentences.length ?? 0) > 0)
     const sentences = cases.flatMap((one) => one.sentences)
     if (tenants.length < journal.of("tenant").length) return { sentences, doubted }
-    const artifacts = new Map<string, "ready" | "deleted">()
-    for (const { deleted, ready } of cases) {
-      for (const { id } of ready) artifacts.set(id, "ready")
-      for (const { id } of deleted) artifacts.set(id, "deleted")
-    }
+    const artifacts: Known = new Map<string, { readonly state: "ready" | "deleted"; readonly title: string }>(
+      cases.flatMap(({ deleted, ready }, index) => {
+        const title = tenants[index]?.title ?? ""
+        return [
+          ...ready.map(({ id }) => [id as string, { state: "ready", title }] as const),
+          ...deleted.map(({ id }) => [id as string, { state: "deleted", title }] as const),
+        ]
+      }),
+    )
     return { sentences: [...sentences, ...(yield* judgeWhole(journal, artifacts))], doubted }
   })

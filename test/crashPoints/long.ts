@@ -11,13 +11,17 @@ const [stack, walk] = process.argv.slice(2)
 const [postgres, redis] = await Promise.all([startPostgres(), startRedis()])
 const servers = { postgresUrl: postgres.url, redisUrl: redis.url }
 const every = { steps: "always", moments: ["before", "after"] } as const
+/** Kills take a process each, but for those of several workers at once. */
+const once = { steps: "once", moments: ["before", "after"] } as const
 let bad = 0
+const started = Date.now()
+const say = (line: string) => console.log(`${((Date.now() - started) / 1000).toFixed(1)} s  ${line}`)
 try {
   for (const name of stackNames.filter((one) => stack === undefined || stack === one)) {
     const stories = {
-      "fail and hang": () => faultStory(name, servers, every, walk),
+      "fail and hang": () => faultStory(name, servers, every, { walk, say }),
       ...(name !== "memory" && {
-        kill: () => killStory(name, servers, every, walk),
+        kill: () => killStory(name, servers, once, { walk, say }),
       }),
     }
     for (const [what, story] of Object.entries(stories)) {

@@ -5,8 +5,9 @@ import { privateDir, run } from "../support/processes.ts"
 import { casesOf, type Extent } from "./cases.ts"
 import { runKills } from "./kills.ts"
 import type { Order, Report } from "./run.ts"
+import type { Sample } from "./sample.ts"
 import type { Home, StackName } from "./stacks.ts"
-import { startProcess } from "./start.ts"
+import { type Say, startProcess } from "./start.ts"
 
 /** Servers of the production stack. */
 export interface Servers {
@@ -21,7 +22,7 @@ const migrate = (postgresUrl: string) =>
   })
 
 /** A plane of its own for one run, which processes enter one after the other. */
-const foundPlane = async (stack: StackName, servers: Servers | undefined) => {
+const foundPlane = async (stack: StackName, servers: Servers | undefined, say: Say) => {
   const folder = privateDir("crash-points")
   const dataDir = join(folder.path, "data")
   let home: Home = { dataDir }
@@ -33,11 +34,20 @@ const foundPlane = async (stack: StackName, servers: Servers | undefined) => {
   }
   const journal = join(folder.path, "journal")
   const obey = async (order: Order): Promise<Report> => {
-    const { report, signal, text } = await startProcess().obey(order, stack, home, journal)
+    const { report, signal, text } = await startProcess(say).obey(order, stack, home, journal)
     if (report === undefined) throw new Error(`the process ended by ${signal} without a report\n${text}`)
     return report
   }
   return { home, journal, obey, remove: folder.remove }
+}
+
+interface Options {
+  /** This walk alone. */
+  readonly walk?: string | undefined
+  /** Of the cases that fail and hang, or of the processes that die. Default: all. */
+  readonly sample?: Sample
+  /** Hears how far it is. */
+  readonly say?: Say
 }
 
 /** Calls fail and hang, in one process. */
@@ -45,31 +55,31 @@ export const faultStory = async (
   stack: StackName,
   servers: Servers | undefined,
   extent: Omit<Extent, "faults">,
-  walk?: string,
+  { sample, say = () => {}, walk }: Options = {},
 ): Promise<Report> => {
-  const plane = await foundPlane(stack, servers)
+  const plane = await foundPlane(stack, servers, say)
   try {
-    return await plane.obey({ do: "faults", extent: { ...extent, faults: ["fail", "hang"] }, walk })
+    return await plane.obey({ do: "faults", extent: { ...extent, faults: ["fail", "hang"] }, walk, sample })
   } finally {
     plane.remove()
   }
 }
 
-/** Processes die, one for each case; then one more comes up and everything must agree. */
+/** Processes die; then one more comes up and everything must agree. */
 export const killStory = async (
   stack: StackName,
   servers: Servers | undefined,
   extent: Omit<Extent, "faults">,
-  walk?: string,
+  { sample, say = () => {}, walk }: Options = {},
 ): Promise<Report> => {
-  const plane = await foundPlane(stack, servers)
+  const plane = await foundPlane(stack, servers, say)
   try {
     const recorded = await plane.obey({ do: "record", walk })
-    const cases = casesOf(recorded.passed, { ...extent, faults: ["kill"] })
-    const outlived = await runKills(stack, plane.home, plane.journal, cases)
+    const all = casesOf(recorded.passed, { ...extent, faults: ["kill"] })
+    const killed = await runKills(stack, plane.home, plane.journal, all, sample, say)
     const settled = await plane.obey({ do: "settle" })
-    const sentences = [...recorded.sentences, ...outlived, ...settled.sentences]
-    return { ...recorded, cases: cases.length, sentences }
+    const sentences = [...recorded.sentences, ...killed.sentences, ...settled.sentences]
+    return { ...recorded, cases: killed.cases, sentences }
   } finally {
     plane.remove()
   }

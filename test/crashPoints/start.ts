@@ -4,8 +4,11 @@ import { onExit } from "../support/processes.ts"
 import type { Order, Report } from "./run.ts"
 import type { Home, StackName } from "./stacks.ts"
 
+/** A line about how far a process is. */
+export type Say = (line: string) => void
+
 /** A process that has loaded everything and waits for its order. */
-export const startProcess = () => {
+export const startProcess = (say: Say) => {
   const child = fork(join(import.meta.dirname, "run.ts"), [], {
     execPath: process.execPath,
     execArgv: [],
@@ -22,7 +25,10 @@ export const startProcess = () => {
     stream?.setEncoding("utf8").on("data", (chunk: string) => (text = (text + chunk).slice(-20_000)))
   const ended = new Promise<{ readonly report: Report | undefined; readonly signal: string | null }>((resolve) => {
     let report: Report | undefined
-    child.once("message", (message) => (report = message as Report))
+    child.on("message", (message: Report | string) => {
+      if (typeof message === "string") say(message)
+      else report = message
+    })
     child.once("exit", (_, signal) => {
       withdraw()
       resolve({ report, signal })

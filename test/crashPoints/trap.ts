@@ -2,9 +2,9 @@ import { Context, Effect, FiberRef, Stream } from "effect"
 import { DependencyUnavailable } from "../../services/Unavailable.ts"
 import { keyOf, readSteps, type Step } from "./sites.ts"
 
-/** `kill`: SIGKILL to this process; `fail`: the dependency says it is away; `hang`: nothing, until `release`. */
+/** `kill`: it stands there until this process dies; `fail`: the dependency says it is away; `hang`: nothing, until `release`. */
 export type Fault = "kill" | "fail" | "hang"
-/** Before the call reaches the dependency, or after it did its work and before anybody hears of it. */
+/** Before the call reaches the dependency, or after it did its work, or refused to, and before anybody hears of it. */
 export type Moment = "before" | "after"
 
 /** One fault at one step, once. */
@@ -21,8 +21,12 @@ export class Watch {
   readonly traps: ReadonlyArray<Trap>
   readonly #held = Promise.withResolvers<void>()
 
-  constructor(traps: ReadonlyArray<Trap>) {
+  /** Called when a fiber stands at the step where it is to die. */
+  readonly arrive: () => void
+
+  constructor(traps: ReadonlyArray<Trap>, arrive: () => void) {
     this.traps = traps
+    this.arrive = arrive
   }
 
   /** What hangs goes on. */
@@ -53,10 +57,7 @@ type Act = Effect.Effect<void, DependencyUnavailable>
 const act = (watch: Watch, { fault }: Trap, { method, service }: Step): Act => {
   switch (fault) {
     case "kill":
-      return Effect.zipRight(
-        Effect.sync(() => process.kill(process.pid, "SIGKILL")),
-        Effect.never,
-      )
+      return Effect.zipRight(Effect.sync(watch.arrive), Effect.never)
     case "hang":
       return Effect.promise(watch.released)
     case "fail":
@@ -74,7 +75,7 @@ type AnyStream = Stream.Stream<unknown, unknown, unknown>
 const around = (watch: Watch, trap: Trap, step: Step, call: AnyEffect): AnyEffect =>
   trap.moment === "before"
     ? Effect.zipRight(act(watch, trap, step), call)
-    : Effect.zipLeft(call, act(watch, trap, step))
+    : Effect.flatMap(Effect.exit(call), (answer) => Effect.zipRight(act(watch, trap, step), answer))
 
 /** Whoever runs it is asked for its case only then. */
 const watched = <A>(step: Step, idle: A, armed: (watch: Watch, trap: Trap) => A): Effect.Effect<A> =>
