@@ -6,6 +6,7 @@ import { observeRequest } from "../telemetry/Requests.ts"
 import { observeUpload } from "../telemetry/Uploads.ts"
 import { type ErrorCode, errorCodes } from "./ApiErrors.ts"
 import { headMillis } from "./Connections.ts"
+import { watchPauses } from "./Pauses.ts"
 import { pacedMessages } from "./PacedMessage.ts"
 import { matchOf } from "./Routes.ts"
 import { answerEarly, bodyPending, markAwaitsContinue } from "./upload/EarlyAnswer.ts"
@@ -46,16 +47,28 @@ class Answer extends ServerResponse {
   }
 }
 
-/** Bytes that are not HTTP, or headers beyond the limits: one small envelope, unless an answer has begun. */
-const onClientError = (error: NodeJS.ErrnoException, socket: Duplex): void => {
+/** The status line, with what only this refusal says, and the body. */
+const refusalOf = (code: string | undefined, stoodStill: boolean): readonly [string, string] => {
+  if (code === "ERR_HTTP_REQUEST_TIMEOUT" && stoodStill)
+    return [
+      "503 Service Unavailable\r\nRetry-After: 1",
+      envelope("service_unavailable", "This node stood still for a while; send the request again."),
+    ]
+  const message =
+    code === "HPE_HEADER_OVERFLOW" ? "The request's headers are too large." : "This is not a well-formed HTTP request."
+  return ["400 Bad Request", envelope("bad_request", message)]
+}
+
+/**
+ * Bytes that are not HTTP, headers beyond the limits, or late ones, which a pause of this process makes of any: one small
+ * envelope, unless an answer has begun.
+ */
+const onClientError = (error: NodeJS.ErrnoException, socket: Duplex, stoodStill: boolean): void => {
   const begun = (socket as Duplex & { _httpMessage?: ServerResponse | null })._httpMessage?.headersSent === true
   if (!socket.writable || error.code === "ECONNRESET" || begun) return void socket.destroy()
-  const body =
-    error.code === "HPE_HEADER_OVERFLOW"
-      ? envelope("bad_request", "The request's headers are too large.")
-      : envelope("bad_request", "This is not a well-formed HTTP request.")
+  const [status, body] = refusalOf(error.code, stoodStill)
   socket.end(
-    `HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n` +
+    `HTTP/1.1 ${status}\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n` +
       `X-Request-Id: ${randomUUID()}\r\nConnection: close\r\n\r\n${body}`,
   )
 }
@@ -94,6 +107,10 @@ export const makeServer = (): Server => {
       body: envelope("expectation_failed", "The only expectation met here is 100-continue."),
     })
   })
-  server.on("clientError", onClientError)
+  const pauses = watchPauses()
+  server.on("close", pauses.stop)
+  server.on("clientError", (error: NodeJS.ErrnoException, socket) =>
+    onClientError(error, socket, pauses.endedWithin(headMillis)),
+  )
   return server
 }
