@@ -72,10 +72,11 @@ const checkViews = async (target: Target, model: Model, ready: ReadonlyArray<Row
   const listed: Array<string> = []
   let cursor = ""
   do {
-    const { body } = await call(
+    const { body, status } = await call(
       `${target.baseUrl}/v1/projects/${project}/artifacts?limit=100${cursor && `&cursor=${cursor}`}`,
       key,
     )
+    if (status !== 200) return say(false, `the list of ${project} is answered ${status}`)
     listed.push(...body.items.map(({ id }: { id: string }) => id))
     cursor = body.next_cursor === undefined ? "" : encodeURIComponent(body.next_cursor)
   } while (cursor !== "")
