@@ -78,7 +78,7 @@ export const awaited = <A, E, R>(layer: Layer.Layer<A, E, R>) =>
 
 /**
  * The same for a part of a node that serves already, and goes on serving without it: `awaited` has seen all that it
- * stands on, which may be away again by now. The actor engine tells that by a defect.
+ * stands on, which may be away again by now. The actor engine reports that as a defect.
  */
 export const awaitedWhileServing = <A, E, R>(layer: Layer.Layer<A, E, R>) =>
   Layer.scopedContext(

@@ -2,18 +2,19 @@ import { IncomingMessage } from "node:http"
 
 /** Chunks of fewer bytes are small. */
 const smallBytes = 1024
-/** So many of them in one read of a socket are not counted. */
+/** A read of a socket with fewer of them is not counted. */
 const free = 64
-/** How many more a node reads in a second, of all clients together. */
+/** How many of the counted ones a node takes in a second, of all clients together. */
 const perSecond = 100_000
 /** How much of them is kept together at the most. Bytes. */
 const gatherBytes = 16 * 1024
 
 /**
  * Requests as a node reads them, for `createServer`. Node's parser calls back for each chunk of a body, which costs 1.5 µs
- * however little is in it: one read of 64 KiB may hold 10,000 chunks of one byte. So the small chunks of a read are handed
- * on together, and a connection whose read held many is not read again, nor does its body end, before its turn: such
- * reads take turns, in the order in which they came.
+ * however little is in it. One read of 64 KiB may hold 10,000 chunks of one byte.
+ *
+ * So the small chunks of a read are handed on together, and a connection whose read held many rests: it is not read
+ * again, and its body does not end. Connections rest one after the other, in the order in which their reads came.
  */
 export const pacedMessages = (): typeof IncomingMessage => {
   /** When all small chunks that were read will have had their time, by `performance.now()`. */

@@ -14,6 +14,9 @@ interface Search {
   readonly long: Range
 }
 
+/** A stack in one process, without faults. */
+const calm = { faults: [0, 0], kinds: [], lasting: [0], hastened: [false] } as const
+
 /** Of two pods, for as long as somebody wants to wait. */
 const long = {
   clients: [2, 8],
@@ -27,16 +30,8 @@ const long = {
 export const searches = {
   memory: {
     start: startMemory,
-    short: {
-      histories: 8,
-      clients: [3, 5],
-      steps: [8, 14],
-      faults: [0, 0],
-      kinds: [],
-      lasting: [0],
-      hastened: [false],
-    },
-    long: { clients: [2, 8], steps: [5, 40], faults: [0, 0], kinds: [], lasting: [0], hastened: [false] },
+    short: { ...calm, histories: 8, clients: [3, 5], steps: [8, 14] },
+    long: { ...calm, clients: [2, 8], steps: [5, 40] },
   },
   embedded: {
     start: startEmbedded,
