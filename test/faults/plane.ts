@@ -2,6 +2,7 @@ import { createHash, randomBytes } from "node:crypto"
 import { mkdirSync } from "node:fs"
 import { join } from "node:path"
 import { blobFiles } from "../support/blobFiles.ts"
+import { productionEnvironment } from "../support/environment.ts"
 import { type NodeOptions, type ProductNode, startNode } from "../support/node.ts"
 import { type PostgresOptions, type PostgresServer, startPostgres } from "../support/postgres.ts"
 import { privateDir, run } from "../support/processes.ts"
@@ -41,16 +42,8 @@ export const startPlane = async (
   const home = privateDir("plane")
   const dataDir = join(home.path, "data")
   mkdirSync(dataDir)
-  const adminKey = `mbx_${randomBytes(32).toString("hex")}`
-  const env = {
-    DATABASE_URL: postgres.url,
-    REDIS_URL: redis.url,
-    DATA_DIR: dataDir,
-    BOOTSTRAP_API_KEY: adminKey,
-    URL_SIGNING_SECRET: randomBytes(32).toString("hex"),
-    EVENT_STREAM_KEY: "events",
-    ...extra,
-  }
+  const { adminKey, env: common } = productionEnvironment(postgres.url, redis.url, dataDir)
+  const env = { ...common, ...extra }
   const base = { PATH: process.env["PATH"] ?? "", HOME: process.env["HOME"] ?? "" }
   await run(process.execPath, ["src/migrate.ts"], { cwd: join(import.meta.dirname, "../.."), env: { ...base, ...env } })
   let node = await startNode({ env })

@@ -1,4 +1,3 @@
-import { randomBytes } from "node:crypto"
 import { mkdirSync } from "node:fs"
 import { join, resolve } from "node:path"
 import { Redis } from "ioredis"
@@ -6,6 +5,7 @@ import { promote, replicatingFlavour, startReplica } from "../../faults/failover
 import { insidesOfServers } from "../../faults/insides.ts"
 import { makePod, type Pod } from "../../pods/support/pod.ts"
 import { startStore, type StoreKind } from "../../pods/support/store.ts"
+import { productionEnvironment } from "../../support/environment.ts"
 import { freePort } from "../../support/ports.ts"
 import { startPostgres } from "../../support/postgres.ts"
 import { privateDir, run, sleep } from "../../support/processes.ts"
@@ -88,15 +88,9 @@ export const startProduction = async (
     await Promise.allSettled(starting)
     const [firstPostgres, redis, store] = await Promise.all(starting)
     let postgres = firstPostgres
-    const adminKey = `mbx_${randomBytes(32).toString("hex")}`
-    const streamKey = "events"
+    const { adminKey, env: common } = productionEnvironment(postgres.url, redis.url, dataDir)
     const shared = {
-      DATABASE_URL: postgres.url,
-      REDIS_URL: redis.url,
-      DATA_DIR: dataDir,
-      BOOTSTRAP_API_KEY: adminKey,
-      URL_SIGNING_SECRET: randomBytes(32).toString("hex"),
-      EVENT_STREAM_KEY: streamKey,
+      ...common,
       RUNNER_HOST: "127.0.0.1",
       LOG_LEVEL: "warning",
       SWEEP_SECONDS: "1",
@@ -178,7 +172,7 @@ export const startProduction = async (
           insidesOfServers({
             postgresUrl: postgres.url,
             redisUrl: redis.url,
-            streamKey,
+            streamKey: shared.EVENT_STREAM_KEY,
             blobs: store.contents,
           }).look(),
       },

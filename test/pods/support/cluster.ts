@@ -1,7 +1,7 @@
-import { randomBytes } from "node:crypto"
 import { mkdirSync } from "node:fs"
 import { join, resolve } from "node:path"
 import { type Insides, insidesOfServers } from "../../faults/insides.ts"
+import { productionEnvironment } from "../../support/environment.ts"
 import { freePort } from "../../support/ports.ts"
 import { type PostgresServer, startPostgres } from "../../support/postgres.ts"
 import { privateDir, run, sleep } from "../../support/processes.ts"
@@ -88,14 +88,9 @@ export const startCluster = async (options: ClusterOptions): Promise<Cluster> =>
       kept(startStore(options.store ?? "files", dataDir), (store) => store.dispose()),
     ])
 
-    const adminKey = `mbx_${randomBytes(32).toString("hex")}`
+    const { adminKey, env: common } = productionEnvironment(postgres.url, redis.url, dataDir)
     const shared = {
-      DATABASE_URL: postgres.url,
-      REDIS_URL: redis.url,
-      DATA_DIR: dataDir,
-      BOOTSTRAP_API_KEY: adminKey,
-      URL_SIGNING_SECRET: randomBytes(32).toString("hex"),
-      EVENT_STREAM_KEY: "events",
+      ...common,
       ...(options.together !== false && { RUNNER_HOST: "127.0.0.1" }),
       METRICS_PORT: "0",
       DRAIN_DELAY_SECONDS: "2",
